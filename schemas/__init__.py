@@ -1,0 +1,1 @@
+"""What goes over the wire: events, requests, outcomes, records. Light to import, pydantic only."""

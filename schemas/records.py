@@ -1,0 +1,72 @@
+"""Records about events that users read: acceptances, states, dead letters."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
+
+from schemas.outcome import DeadReason, EventState
+
+
+class Published(BaseModel):
+    """What a publisher is told: the id inside the system and the thread, the same at every publication."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    thread_id: str | None = None
+
+
+class Acceptance(Published):
+    """Answer of `POST /v1/events`: what the queue did with one event."""
+
+    state: EventState
+    duplicate: bool
+
+
+class EventStatus(BaseModel):
+    """Answer of `GET /v1/events/{id}`. Times are UTC; `eta_seconds` is an estimate."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    source: str
+    type: str
+    lane: str
+    state: EventState
+    reason: str | None = None
+    attempt: int
+    place: int | None = None
+    eta_seconds: float | None = None
+    accepted_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    last_frame_id: str | None = None
+
+
+class FailedAttempt(BaseModel):
+    """One attempt that failed: when, and with what (class and cleaned message)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    error: str
+
+
+class DeadLetter(BaseModel):
+    """A dead letter. `body` is the event as JSON, or the raw bytes as base64 when it never parsed (`raw`)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    source: str | None = None
+    type: str | None = None
+    thread_id: str | None = None
+    tenant: str | None = None
+    reason: DeadReason
+    error: str | None = None
+    attempts: tuple[FailedAttempt, ...] = ()
+    died_at: datetime
+    trace_id: str | None = None
+    worker: str | None = None
+    body: str | None = None
+    raw: bool = False

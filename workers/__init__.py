@@ -1,0 +1,1 @@
+"""ChatKit turns on a queue: lanes, policies, streams, agents, the worker and the gateway."""

@@ -1,0 +1,1 @@
+"""The agents: integration, UI coordination, service orchestrator, and their tools."""

@@ -1,0 +1,1 @@
+"""The HTTP front: ChatKit protocol, events, streams, sessions, health."""

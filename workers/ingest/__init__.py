@@ -1,0 +1,1 @@
+"""The ways in: Redis stream, AMQP, Celery task; one intake that batches them."""

@@ -1,0 +1,1 @@
+"""Task policies: each decides one thing about a delivery; `compose` stacks them."""

@@ -1,0 +1,29 @@
+"""Stacking policies around a handler."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from schemas.outcome import Outcome
+from workers.policies.delivery import Delivery
+
+Handler = Callable[[Delivery], Awaitable[Outcome]]
+
+
+class Policy(Protocol):
+    """Decides one thing about a delivery: answers itself, or calls the next and looks at what came of it."""
+
+    async def __call__(self, delivery: Delivery, call_next: Handler) -> Outcome: ...
+
+
+def compose(policies: Sequence[Policy], handler: Handler) -> Handler:
+    """Wrap `handler` in `policies`, the first one outermost."""
+    for policy in reversed(policies):
+        handler = _bind(policy, handler)
+    return handler
+
+
+def _bind(policy: Policy, call_next: Handler) -> Handler:
+    async def bound(delivery: Delivery) -> Outcome:
+        return await policy(delivery, call_next)
+
+    return bound

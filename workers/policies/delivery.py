@@ -1,0 +1,35 @@
+"""What a policy and a handler are given: one event, leased to this worker."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from schemas.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to run one event of a lane. Writes are fenced by `owner` and `epoch`; `token` makes them idempotent."""
+
+    lane: str
+    event_id: str
+    owner: str
+    token: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One run of one event.
+
+    `attempt` counts from 1 and only a Retry raises it; `deaths` counts the workers that began the event and never
+    settled it, this one included. `next_frame` is the number of the first frame that is not yet in the stream.
+    """
+
+    event: Event
+    lease: Lease
+    attempt: int
+    deaths: int
+    acceptance: int
+    next_frame: int
+    accepted_at: datetime
+    cancelled: bool = False

@@ -1,0 +1,1 @@
+"""Client secrets: mint and verify."""

@@ -1,0 +1,1 @@
+"""Frames: written under the lease by workers, read by gateways."""

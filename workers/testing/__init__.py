@@ -1,0 +1,1 @@
+"""Doubles shipped for users' tests."""
