@@ -1,0 +1,79 @@
+"""Fixtures for every test: real services, or a listed reason why they were left out."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import services
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", default=False, help="run the minutes-long chaos and load tests too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--long"):
+        return
+    skip = pytest.mark.skip(reason="takes minutes: run with --long")
+    for item in items:
+        if "long" in item.keywords:
+            item.add_marker(skip)
+
+
+def leave_out(service: str) -> None:
+    """Skip, and say what is missing; in CI (REQUIRE_SERVICES=1) that is a failure."""
+    message = f"left out: {service} is neither installed nor reachable"
+    if services.REQUIRED:
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.RedisServer]:
+    """A real Redis for the session, on a port of its own. Tests that stop a server start another."""
+    if not services.redis_installed():
+        leave_out("Redis")
+    server = services.RedisServer(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_url(redis_server: services.RedisServer) -> str:
+    return redis_server.url
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A key prefix that no other test uses."""
+    return f"t{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url() -> Iterator[str]:
+    """A virtual host of its own on the RabbitMQ that runs here."""
+    if not services.rabbitmq_reachable():
+        leave_out("RabbitMQ")
+    with services.rabbitmq_vhost() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url() -> Iterator[str]:
+    """A fresh PostgreSQL database, as an SQLAlchemy URL."""
+    if not services.postgres_reachable():
+        leave_out("PostgreSQL")
+    with services.postgres_database() as url:
+        yield url
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite+aiosqlite:///{tmp_path / 'chatkit.db'}"
+
+
+@pytest.fixture
+def free_port() -> int:
+    return services.free_port()
