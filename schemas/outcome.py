@@ -39,13 +39,14 @@ class CancelReason(StrEnum):
 
     USER = "user"
     THREAD_DELETED = "thread_deleted"
+    OPERATOR = "operator"
 
 
 class RetryReason(StrEnum):
     """A failure that may pass; it spends an attempt."""
 
     TRANSIENT = "transient"
-    DATABASE = "database"
+    AUTHENTICATION = "authentication"
 
 
 class ParkReason(StrEnum):
@@ -56,6 +57,7 @@ class ParkReason(StrEnum):
     OVERLOAD = "overload"
     AUTHENTICATION = "authentication"
     PAUSED = "paused"
+    DATABASE = "database"
 
 
 class ReleaseReason(StrEnum):

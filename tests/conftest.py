@@ -42,7 +42,8 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.
 
 @pytest.fixture
 def redis_url(redis_server: services.RedisServer) -> str:
-    return redis_server.url
+    """A database of the test's own: broker queues have fixed names, so a prefix alone would not keep tests apart."""
+    return redis_server.next_database_url()
 
 
 @pytest.fixture

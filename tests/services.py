@@ -16,6 +16,7 @@ import redis
 
 REQUIRED = os.environ.get("REQUIRE_SERVICES") == "1"
 POSTGRES_ADMIN_URL = os.environ.get("TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
+DATABASES = 4096
 RABBITMQ_URL = os.environ.get("TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//")
 
 
@@ -38,6 +39,11 @@ class RedisServer:
     def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
         self.folder, self.options, self.port = folder, options, port or free_port()
         self.process: subprocess.Popen[bytes] | None = None
+        self._databases = iter(range(1, DATABASES))
+
+    def next_database_url(self) -> str:
+        """An empty database that nobody was given yet."""
+        return f"redis://127.0.0.1:{self.port}/{next(self._databases)}"
 
     @property
     def url(self) -> str:
@@ -45,7 +51,8 @@ class RedisServer:
 
     def start(self) -> "RedisServer":
         arguments = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        arguments += ["--save", "", "--maxmemory-policy", "noeviction", *self.options]
+        arguments += ["--save", "", "--maxmemory-policy", "noeviction"]
+        arguments += ["--databases", str(DATABASES), *self.options]
         self.process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         with redis.Redis(port=self.port, socket_timeout=1) as client:

@@ -1,9 +1,10 @@
 """What a policy and a handler are given: one event, leased to this worker."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from schemas.events import Event
+from schemas.outcome import CancelReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,16 @@ class Lease:
     owner: str
     token: str
     epoch: int
+
+
+@dataclass(slots=True)
+class StopSignal:
+    """Says why the running turn is being cancelled: `reason` is set before its asyncio task is.
+
+    A cancelled task that finds no reason here was not stopped by the user (the worker drains, the lease is lost).
+    """
+
+    reason: CancelReason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,4 +43,4 @@ class Delivery:
     acceptance: int
     next_frame: int
     accepted_at: datetime
-    cancelled: bool = False
+    stop: StopSignal = field(default_factory=StopSignal)

@@ -1,0 +1,22 @@
+"""Deadline: a stale event is dropped visibly, not answered."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from schemas.events import is_stale
+from schemas.outcome import Dropped, DropReason, Outcome
+from workers.policies.compose import Handler
+from workers.policies.delivery import Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePolicy:
+    """Drops an event whose `expirytime` has passed when its turn comes."""
+
+    now: Callable[[], datetime]
+
+    async def __call__(self, delivery: Delivery, call_next: Handler) -> Outcome:
+        if is_stale(delivery.event, self.now()):
+            return Dropped(DropReason.EXPIRED)
+        return await call_next(delivery)
