@@ -1,0 +1,190 @@
+"""Each policy alone, and the laws that every policy keeps."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.errors import WorkersError
+from schemas.outcome import (
+    Cancelled,
+    CancelReason,
+    DeadLettered,
+    DeadReason,
+    Done,
+    Dropped,
+    DropReason,
+    Outcome,
+    Parked,
+    ParkReason,
+    Released,
+    Retry,
+)
+from tests.builders import NOW, create_event, delivery_of
+from workers.dispatch import Dispatcher
+from workers.errors import (
+    AuthenticationError,
+    CancelRequestedError,
+    DatabaseError,
+    LeaseLostError,
+    NotFoundError,
+    OverloadError,
+    PermanentError,
+    QuotaError,
+    RateLimitedError,
+    TransientError,
+)
+from workers.policies.compose import Policy, compose
+from workers.policies.dead_letter import DeadLetterPolicy
+from workers.policies.deadline import DeadlinePolicy
+from workers.policies.delivery import Delivery
+from workers.policies.retry import Backoff, RetryPolicy
+from workers.policies.worker_lost import WorkerLostPolicy
+from workers.settings import Settings
+
+BACKOFF = Backoff(timedelta(seconds=1), timedelta(seconds=60), random=lambda: 0.5)
+POLICIES: list[Policy] = [
+    DeadLetterPolicy(),
+    WorkerLostPolicy(),
+    DeadlinePolicy(lambda: NOW),
+    RetryPolicy(BACKOFF, max_attempts=3),
+]
+
+
+def raises(error: BaseException) -> Policy:
+    async def handler(delivery: Delivery, call_next: object = None) -> Outcome:
+        raise error
+
+    return handler
+
+
+async def done(delivery: Delivery) -> Outcome:
+    return Done()
+
+
+async def run(policies: Sequence[Policy], delivery: Delivery, error: BaseException | None = None) -> Outcome:
+    return await compose([*policies, *([raises(error)] if error else [])], done)(delivery)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_every_policy_lets_a_healthy_delivery_through_untouched(policy: Policy) -> None:
+    delivery = delivery_of(create_event())
+    seen: list[Delivery] = []
+
+    async def handler(given: Delivery) -> Outcome:
+        seen.append(given)
+        return Done()
+
+    assert await compose([policy], handler)(delivery) == Done()
+    assert seen == [delivery]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_no_policy_swallows_a_cancellation(policy: Policy) -> None:
+    with pytest.raises(asyncio.CancelledError):
+        await run([policy], delivery_of(create_event()), asyncio.CancelledError())
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("outcome", [Dropped(DropReason.FILTERED), Cancelled(CancelReason.USER)])
+async def test_no_policy_changes_the_outcome_of_a_handler(policy: Policy, outcome: Outcome) -> None:
+    async def handler(delivery: Delivery) -> Outcome:
+        return outcome
+
+    assert await compose([policy], handler)(delivery_of(create_event())) == outcome
+
+
+async def test_a_stale_event_is_dropped_without_being_run() -> None:
+    delivery = delivery_of(create_event(expirytime=NOW.isoformat()))
+    assert await run([DeadlinePolicy(lambda: NOW)], delivery, AssertionError("ran")) == Dropped(DropReason.EXPIRED)
+
+
+async def test_an_event_that_killed_three_workers_is_not_run_a_fourth_time() -> None:
+    outcome = await run([WorkerLostPolicy(3)], delivery_of(create_event(), deaths=4), AssertionError("ran"))
+    assert isinstance(outcome, DeadLettered)
+    assert outcome.reason is DeadReason.WORKER_LOST
+    assert await run([WorkerLostPolicy(3)], delivery_of(create_event(), deaths=3)) == Done()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "reason"),
+    [
+        (TransientError("503"), Retry, "transient"),
+        (AuthenticationError("401"), Retry, "authentication"),
+        (RateLimitedError("429", retry_after=timedelta(seconds=7)), Parked, "rate_limit"),
+        (OverloadError("no connection free"), Parked, "overload"),
+        (DatabaseError("down"), Parked, "database"),
+        (QuotaError("insufficient_quota"), DeadLettered, "quota"),
+        (PermanentError("400"), DeadLettered, "permanent"),
+        (NotFoundError("no such thread"), DeadLettered, "permanent"),
+        (LeaseLostError("stale"), Released, "lease_lost"),
+        (CancelRequestedError("stop"), Cancelled, "user"),
+    ],
+)
+async def test_each_class_of_failure_ends_as_the_table_says(
+    error: WorkersError, kind: type[Outcome], reason: str
+) -> None:
+    outcome = await run([RetryPolicy(BACKOFF, max_attempts=3)], delivery_of(create_event()), error)
+    assert isinstance(outcome, kind)
+    assert getattr(outcome, "reason", None) == reason
+
+
+async def test_the_last_attempt_ends_as_a_dead_letter() -> None:
+    policy = RetryPolicy(BACKOFF, max_attempts=3)
+    delivery = delivery_of(create_event(), attempt=3)
+    exhausted = await run([policy], delivery, TransientError("503"))
+    refused = await run([policy], delivery, AuthenticationError("401"))
+    assert isinstance(exhausted, DeadLettered)
+    assert exhausted.reason is DeadReason.ATTEMPTS_EXHAUSTED
+    assert isinstance(refused, DeadLettered)
+    assert refused.reason is DeadReason.AUTHENTICATION
+
+
+async def test_waiting_for_a_limit_never_exhausts_the_attempts() -> None:
+    error = RateLimitedError("429", retry_after=timedelta(seconds=7))
+    outcome = await run([RetryPolicy(BACKOFF, max_attempts=3)], delivery_of(create_event(), attempt=99), error)
+    assert isinstance(outcome, Parked)
+    assert outcome.reason is ParkReason.RATE_LIMIT
+    assert outcome.delay >= timedelta(seconds=7)
+
+
+@given(attempt=st.integers(1, 10_000), spread=st.floats(0, 1), after=st.none() | st.integers(0, 10_000))
+def test_a_delay_keeps_its_floor_its_cap_and_the_retry_after(attempt: int, spread: float, after: int | None) -> None:
+    backoff = Backoff(timedelta(seconds=2), timedelta(seconds=60), random=lambda: spread)
+    at_least = None if after is None else timedelta(seconds=after)
+    delay = backoff.delay(attempt, at_least)
+    interval = min(timedelta(seconds=60), timedelta(seconds=2) * 2 ** min(attempt - 1, 10))
+    assert delay >= (at_least if at_least else interval / 2)
+    assert delay <= (at_least or timedelta(0)) + interval
+
+
+async def test_a_bug_is_dead_lettered_with_its_class_and_place_but_not_its_text() -> None:
+    outcome = await run([DeadLetterPolicy()], delivery_of(create_event()), KeyError("the user's secret question"))
+    assert isinstance(outcome, DeadLettered)
+    assert outcome.reason is DeadReason.BUG
+    assert outcome.error is not None
+    assert outcome.error.kind == "KeyError"
+    assert "secret question" not in outcome.error.message
+    assert "test_policies.py" in outcome.error.message
+
+
+def test_the_stack_stands_in_the_order_that_dispatch_gives_reasons_for() -> None:
+    dispatcher = Dispatcher(Settings(), turns=done, light=done)
+    assert [type(policy) for policy in dispatcher.policies("chatkit.threads.create")] == [
+        DeadLetterPolicy,
+        WorkerLostPolicy,
+        DeadlinePolicy,
+        RetryPolicy,
+    ]
+
+
+async def test_a_stale_event_is_dropped_even_if_its_type_would_fail() -> None:
+    async def fails(delivery: Delivery) -> Outcome:
+        raise TransientError("503")
+
+    dispatcher = Dispatcher(Settings(), turns=fails, light=fails, now=lambda: NOW)
+    assert await dispatcher(delivery_of(create_event(expirytime=NOW.isoformat()))) == Dropped(DropReason.EXPIRED)
+    assert isinstance(await dispatcher(delivery_of(create_event())), Retry)

@@ -1,0 +1,124 @@
+"""Running one woken event: begin, policies, settle, wake the next. Knows no Celery."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from schemas.events import Event, parse_event
+from schemas.outcome import Cancelled, CancelReason, Outcome, Released, ReleaseReason
+from workers.dispatch import Dispatcher, utc_now
+from workers.errors import CancelRequestedError, LeaseLostError
+from workers.lanes.keeper import LeaseKeeper
+from workers.lanes.lanes import Lanes
+from workers.lanes.records import Begun, NotBegun, Settled, SettleRefused, Start, Wake
+from workers.policies.delivery import Delivery, Lease, StopSignal
+from workers.settle import Settler
+
+log = logging.getLogger(__name__)
+
+
+class Waker(Protocol):
+    """Tells some worker that lanes have work."""
+
+    async def wake(self, wakes: Sequence[Wake]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class NothingToDo:
+    """The wake-up was late, doubled or early: the lane says why."""
+
+    why: str
+
+
+Verdict = Outcome | NothingToDo
+
+
+class EventRunner:
+    """Runs the event at the head of a lane, once, under a lease."""
+
+    def __init__(
+        self, lanes: Lanes, keeper: LeaseKeeper, waker: Waker, dispatcher: Dispatcher, settler: Settler
+    ) -> None:
+        self._lanes, self._keeper, self._waker = lanes, keeper, waker
+        self._dispatch, self._settler = dispatcher, settler
+
+    async def run(self, lane: str, event_id: str) -> Verdict:
+        """Run what the wake-up points at, if it is still to be run."""
+        [begun] = await self._lanes.begin([Start(lane, event_id, token=uuid.uuid4().hex)])
+        if isinstance(begun, NotBegun):
+            return NothingToDo(begun.why)
+        delivery = delivery_of(begun, event_of(begun))
+        try:
+            outcome = await self._under_lease(delivery, cancelled=begun.cancelled)
+        except asyncio.CancelledError:
+            # The worker drains (or an operator revoked the task): give the event back before the loop ends.
+            await asyncio.shield(self._settle(delivery, Released(ReleaseReason.SHUTDOWN)))
+            raise
+        return await asyncio.shield(self._settle(delivery, outcome))
+
+    async def _under_lease(self, delivery: Delivery, *, cancelled: bool) -> Outcome:
+        """The policies and the handler, stopped when the lease is lost or the user cancels."""
+        if cancelled:
+            return Cancelled(CancelReason.USER)
+        lost = False
+        run = asyncio.ensure_future(self._dispatch(delivery))
+
+        def on_lost() -> None:
+            nonlocal lost
+            lost = True
+            run.cancel()
+
+        def on_cancel() -> None:
+            if delivery.stop.reason is None:
+                delivery.stop.reason = CancelReason.USER
+                run.cancel()
+
+        self._keeper.hold(delivery.lease, on_lost, on_cancel)
+        try:
+            return await run
+        except asyncio.CancelledError:
+            if lost:
+                return Released(ReleaseReason.LEASE_LOST)
+            if delivery.stop.reason is not None and run.cancelled():
+                return Cancelled(delivery.stop.reason)
+            run.cancel()
+            await asyncio.wait([run])
+            raise
+        finally:
+            self._keeper.release(delivery.lease)
+
+    async def _settle(self, delivery: Delivery, outcome: Outcome) -> Verdict:
+        [settled] = await self._lanes.settle([self._settler.settlement(delivery, outcome, utc_now())])
+        match settled:
+            case SettleRefused(why):
+                log.warning("settle_refused", extra={"event_id": delivery.lease.event_id, "reason": why})
+                return NothingToDo(why)
+            case Settled(_, wake):
+                await self._waker.wake([wake] if wake else [])
+                return outcome
+
+
+def event_of(begun: Begun) -> Event:
+    """The event of a delivery. It was checked at acceptance; what the lane keeps is our own JSON."""
+    assert begun.body is not None  # noqa: S101  # asked for with want_body
+    return parse_event(begun.body, max_bytes=len(begun.body) + 1)
+
+
+def delivery_of(begun: Begun, event: Event) -> Delivery:
+    """What policies and handlers are given."""
+    return Delivery(
+        event=event,
+        lease=begun.lease,
+        attempt=begun.attempt,
+        deaths=begun.deaths,
+        acceptance=begun.acceptance,
+        next_frame=begun.next_frame,
+        accepted_at=begun.accepted_at,
+        stop=StopSignal(),
+    )
+
+
+__all__ = ["CancelRequestedError", "EventRunner", "Lease", "LeaseLostError", "NothingToDo", "Verdict", "Waker"]
