@@ -1,1 +1,1 @@
-"""Lanes: one FIFO per thread in Redis, with leases, alarms and frames. The Lua scripts are the truth."""
+"""Lanes: one FIFO per conversation in Redis, with leases, epochs and alarms."""

@@ -1,0 +1,47 @@
+"""The client of the state: one Redis, or a Redis Cluster."""
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+
+State = Redis | RedisCluster
+
+SOCKET_SECONDS = 5.0
+"""Longest wait for a connection, for a reply, and for a free connection of the pool."""
+
+HEALTH_SECONDS = 15
+"""A connection idle for longer is pinged before it is used: a half-open one shows at no other time."""
+
+CLUSTER_SUFFIX = "+cluster"
+
+
+def connect(url: str, *, max_connections: int = 64) -> State:
+    """A client that connects when it is first used.
+
+    Args:
+        url: `redis://`, `rediss://`, `redis+cluster://` or `rediss+cluster://`.
+        max_connections: of the pool, whose users then wait; of a cluster, per node, without waiting.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme.endswith(CLUSTER_SUFFIX):
+        return RedisCluster.from_url(
+            f"{scheme.removesuffix(CLUSTER_SUFFIX)}://{rest}",
+            max_connections=max_connections * 16,  # its pool raises when it is empty instead of waiting
+            socket_timeout=SOCKET_SECONDS,
+            socket_connect_timeout=SOCKET_SECONDS,
+            socket_keepalive=True,
+            health_check_interval=HEALTH_SECONDS,
+        )
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=max_connections,
+        timeout=SOCKET_SECONDS,
+        socket_timeout=SOCKET_SECONDS,
+        socket_connect_timeout=SOCKET_SECONDS,
+        socket_keepalive=True,
+        health_check_interval=HEALTH_SECONDS,
+        # Every script is idempotent, so what a lost connection leaves open is asked again.
+        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), 3),
+    )
+    return Redis.from_pool(pool)

@@ -1,0 +1,54 @@
+"""Names of all keys in the state. Keys of a shard share a hash tag, so its scripts are atomic on Redis Cluster too."""
+
+from binascii import crc_hqx
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Where things are. `shards` is fixed for the life of a deployment, since it decides where a lane lives."""
+
+    prefix: str
+    shards: int
+
+    def shard_of(self, lane: str) -> int:
+        """The shard of a lane: CRC-16, the checksum that Redis Cluster uses for its slots."""
+        return crc_hqx(lane.encode(), 0) % self.shards
+
+    def tag(self, shard: int) -> str:
+        """What every key of the shard begins with, `ck:{s5}:`."""
+        return f"{self.prefix}:{{s{shard}}}:"
+
+    def tag_of(self, lane: str) -> str:
+        """What every key of the lane's shard begins with."""
+        return self.tag(self.shard_of(lane))
+
+    def stream(self, lane: str, event_id: str) -> str:
+        """The stream of the frames that the event's clients see."""
+        return f"{self.tag_of(lane)}out:{event_id}"
+
+    def journal(self, lane: str, event_id: str) -> str:
+        """The hash of the event's completed steps."""
+        return f"{self.tag_of(lane)}journal:{event_id}"
+
+    def channel(self, lane: str, event_id: str) -> str:
+        """The channel that announces new frames of the event."""
+        return f"{self.tag_of(lane)}frames:{event_id}"
+
+    def where(self, event_id: str) -> str:
+        """Event id -> lane. Its slot is its own: the id is all that is known when it is asked for."""
+        return f"{self.prefix}:where:{event_id}"
+
+    def cancel_channel(self) -> str:
+        """The channel that tells workers which running event is to be stopped."""
+        return f"{self.prefix}:cancel"
+
+    @property
+    def shard_count(self) -> str:
+        """The number of shards that the deployment was made with."""
+        return f"{self.prefix}:shards"
+
+    @property
+    def ingress(self) -> str:
+        """The stream that upstream services write to."""
+        return f"{self.prefix}:ingress"

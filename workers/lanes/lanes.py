@@ -1,0 +1,263 @@
+"""Lanes: one event of a lane runs at a time, in order of acceptance, across any number of workers.
+
+Each transition is one Lua script, and each method one round trip for a whole batch (`accept` takes two).
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, assert_never
+
+from schemas.events import Event
+from schemas.outcome import (
+    Cancelled,
+    CancelReason,
+    DeadLettered,
+    Done,
+    Dropped,
+    ErrorRecord,
+    EventState,
+    Outcome,
+    Parked,
+    Released,
+    Retry,
+)
+from schemas.records import DeadLetter
+from workers.errors import SettingsError
+from workers.lanes import replies
+from workers.lanes.connection import State
+from workers.lanes.keys import Keys
+from workers.lanes.records import (
+    Accepted,
+    Append,
+    Appended,
+    AppendRefused,
+    Begun,
+    Cancellation,
+    NotBegun,
+    Refused,
+    RenewResult,
+    Settled,
+    Settlement,
+    SettleRefused,
+    Start,
+    Wake,
+)
+from workers.lanes.scripts import Argument, Call, Clock, pipeline_of, script
+from workers.lanes.views import LaneViews
+from workers.policies.delivery import Lease
+
+FIRST_GRACE = timedelta(seconds=2)
+"""How long a wake-up has to be taken up before the lane's alarm sends another; doubles with each."""
+
+LAST_GRACE = timedelta(minutes=5)
+
+MAX_DEAD = 10_000
+"""Dead letters that a shard keeps."""
+
+
+class Lanes(LaneViews):
+    """All lanes of a deployment. Every method takes a batch, and may be called again with the same tokens."""
+
+    def __init__(
+        self,
+        state: State,
+        keys: Keys,
+        *,
+        owner: str,
+        lease: timedelta,
+        max_waiting_per_lane: int,
+        max_waiting: int,
+        retention: timedelta,
+        max_dead: int = MAX_DEAD,
+        clock: Clock | None = None,
+    ) -> None:
+        """`max_dead` is per shard, `clock` for tests; without one the time is that of Redis."""
+        super().__init__(state, keys, clock)
+        self._owner = owner
+        self._lease_ms = _ms(lease)
+        self._lane_bound = max_waiting_per_lane
+        self._shard_bound = max(1, max_waiting // keys.shards)
+        self._retention_ms = _ms(retention)
+        self._dead_bound = max_dead
+
+    async def check(self) -> None:
+        """Make sure that this process counts the shards as the deployment was made.
+
+        Raises:
+            SettingsError: it does not; events would be looked for where they are not.
+        """
+        key, shards = self._keys.shard_count, self._keys.shards
+        await self._state.set(key, shards, nx=True)
+        made_with = int(await self._state.get(key) or shards)
+        if made_with != shards:
+            message = f"is {shards}, but this deployment was made with {made_with}; the number of shards cannot change"
+            raise SettingsError(f"CHATKIT_SHARDS: {message}")
+
+    async def accept(self, events: Sequence[tuple[Event, str]]) -> list[Accepted | Refused]:
+        """Keep events, in order. Each comes with the queue that its wake-ups go to."""
+        recorded = await self._record_lanes([event for event, _ in events])
+        lanes = [known or event.lane for (event, _), known in zip(events, recorded, strict=True)]
+        calls = [self._accept_call(event, queue, lane) for (event, queue), lane in zip(events, lanes, strict=True)]
+        answers = [
+            replies.accepted_of(event, queue, lane, reply)
+            for (event, queue), lane, reply in zip(
+                events, lanes, await self._scripts.run(calls, in_order=True), strict=True
+            )
+        ]
+        await self._keep_records(answers, recorded)
+        return answers
+
+    async def begin(self, starts: Sequence[Start]) -> list[Begun | NotBegun]:
+        """Lease the heads of lanes to this worker."""
+        now, begin = self._now(), script("begin")
+        calls = [
+            self._call(
+                begin,
+                start.lane,
+                [now, start.event_id, start.lane, start.token, self._owner, self._lease_ms, int(start.want_body)],
+            )
+            for start in starts
+        ]
+        answers = await self._scripts.run(calls)
+        return [replies.begun_of(start, self._owner, reply) for start, reply in zip(starts, answers, strict=True)]
+
+    async def renew(self, leases: Sequence[Lease]) -> list[RenewResult]:
+        """Keep leases for another term."""
+        now, renew = self._now(), script("renew")
+        calls = [
+            self._call(renew, lease.lane, [now, lease.event_id, lease.lane, lease.owner, lease.epoch, self._lease_ms])
+            for lease in leases
+        ]
+        return [reply.decode() for reply in await self._scripts.run(calls)]
+
+    async def append(self, appends: Sequence[Append]) -> list[Appended | AppendRefused]:
+        """Show frames to the clients of events."""
+        append = script("append")
+        calls = [
+            self._call(
+                append,
+                lease.lane,
+                [lease.event_id, lease.lane, lease.owner, lease.epoch, item.first, *item.frames],
+            )
+            for item in appends
+            for lease in [item.lease]
+        ]
+        return [replies.appended_of(reply) for reply in await self._scripts.run(calls)]
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Settled | SettleRefused]:
+        """Say what came of runs. The lanes that move on are to be woken by the caller."""
+        answers = await self._scripts.run([self._settle_call(settlement) for settlement in settlements])
+        return [
+            replies.settled_of(settlement.lease.lane, reply)
+            for settlement, reply in zip(settlements, answers, strict=True)
+        ]
+
+    async def cancel(self, event_id: str, reason: CancelReason = CancelReason.USER) -> Cancellation:
+        """Stop an event. Once this has answered, no more of its text appears. Wake the lane that is named."""
+        lane = await self._lane_of(event_id)
+        if lane is None:
+            return Cancellation("unknown")
+        arguments: list[Argument] = [self._now(), event_id, reason, self._keys.cancel_channel()]
+        arguments += [self._retention_ms, _ms(FIRST_GRACE)]
+        [reply] = await self._scripts.run([self._call(script("cancel"), lane, arguments)])
+        return replies.cancellation_of(lane, reply)
+
+    async def sweep(self, limit_per_shard: int = 100) -> list[Wake]:
+        """Find the lanes that need a wake-up, in one round trip, and start the clocks of ended events' records."""
+        arguments = [self._now(), limit_per_shard, _ms(FIRST_GRACE), _ms(LAST_GRACE), self._retention_ms]
+        swept = await self._scripts.run([Call(script("sweep"), tag, arguments) for tag in self._tags])
+        await self._expire_records([ended for _, ended in swept])
+        return [wake for wakes, _ in swept for wake in replies.wakes_of(wakes)]
+
+    async def bury(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep what never became an event, with its reason."""
+        now, bury = self._now(), script("bury")
+        await self._scripts.run(
+            [
+                self._call(
+                    bury,
+                    letter.id,
+                    [now, letter.id, letter.reason, letter.model_dump_json(), self._retention_ms, self._dead_bound],
+                )
+                for letter in letters
+            ]
+        )
+
+    async def _record_lanes(self, events: Sequence[Event]) -> list[str | None]:
+        """Record the lane of each event, and give those that had been recorded before: they are what counts."""
+        if not events:
+            return []
+        pipeline = pipeline_of(self._state)
+        for event in events:
+            pipeline.set(self._keys.where(event.event_id), event.lane, nx=True, get=True)
+        return [None if lane is None else lane.decode() for lane in await pipeline.execute()]
+
+    async def _keep_records(self, answers: Sequence[Accepted | Refused], recorded: Sequence[str | None]) -> None:
+        """A record made by an earlier, refused acceptance may be about to expire."""
+        pipeline = pipeline_of(self._state)
+        for answer, known in zip(answers, recorded, strict=True):
+            if known is not None and isinstance(answer, Accepted) and not answer.duplicate:
+                pipeline.persist(self._keys.where(answer.event_id))
+        if len(pipeline):
+            await pipeline.execute()
+
+    async def _expire_records(self, ended: Sequence[Sequence[bytes]]) -> None:
+        """Two round trips: on a cluster the first may fail alone, and then the outbox must still name the event."""
+        if not any(ended):
+            return
+        pipeline = pipeline_of(self._state)
+        for event_id in (event_id for ids in ended for event_id in ids):
+            pipeline.execute_command("PEXPIRE", self._keys.where(event_id.decode()), self._retention_ms)
+        await pipeline.execute()
+        pipeline = pipeline_of(self._state)
+        for tag, ids in zip(self._tags, ended, strict=True):
+            if ids:
+                pipeline.execute_command("ZREM", f"{tag}ended", *ids)
+        await pipeline.execute()
+
+    def _call(self, script_: Any, lane: str, arguments: Sequence[Argument]) -> Call:
+        return Call(script_, self._keys.tag_of(lane), arguments)
+
+    def _accept_call(self, event: Event, queue: str, lane: str) -> Call:
+        bounds = [self._lane_bound, self._shard_bound, _ms(FIRST_GRACE)]
+        who = [event.tenant, event.userid, event.source, event.traceparent or ""]
+        arguments = [self._now(), event.event_id, lane, *bounds, event.type, queue, *who, event.to_json()]
+        return self._call(script("accept"), lane, arguments)
+
+    def _settle_call(self, settlement: Settlement) -> Call:
+        lease, dead = settlement.lease, settlement.dead
+        state, reason, error = _effect(settlement.outcome)
+        if state is EventState.DEAD and dead is None:
+            raise ValueError("an event that goes dead needs its dead letter")
+        who = [self._now(), lease.event_id, lease.lane, lease.owner, lease.epoch, lease.token]
+        times = [_ms(settlement.delay), self._retention_ms, _ms(FIRST_GRACE)]
+        error_json = json.dumps(f"{error.kind}: {error.message}") if error else ""
+        letter = dead.model_dump_json() if dead else ""
+        arguments = [*who, state, reason, *times, error_json, letter, self._dead_bound, *settlement.final_frames]
+        return self._call(script("settle"), lease.lane, arguments)
+
+
+def _effect(outcome: Outcome) -> tuple[EventState, str, ErrorRecord | None]:
+    """The state that an outcome leads to, its reason, and the failed attempt that the event's history keeps."""
+    match outcome:
+        case Done():
+            return EventState.DONE, "", None
+        case Dropped(reason):
+            return EventState.DROPPED, reason, None
+        case Cancelled(reason):
+            return EventState.CANCELLED, reason, None
+        case Retry(reason, _, error):
+            return EventState.WAITING_RETRY, reason, error
+        case Parked(reason):
+            return EventState.WAITING_LIMIT, reason, None
+        case Released(reason):
+            return EventState.QUEUED, reason, None
+        case DeadLettered(reason, error):
+            return EventState.DEAD, reason, error
+        case _:
+            assert_never(outcome)
+
+
+def _ms(duration: timedelta) -> int:
+    return round(duration.total_seconds() * 1000)

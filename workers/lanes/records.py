@@ -1,0 +1,164 @@
+"""What goes into the lanes and what comes out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from schemas.outcome import EventState, Outcome
+from schemas.records import DeadLetter
+from workers.policies.delivery import Lease
+
+RefusedReason = Literal["lane_full", "system_full"]
+NotBegunReason = Literal["unknown", "ended", "not_head", "leased", "not_due", "paused"]
+AppendRefusedReason = Literal["stale", "cancelled", "gap", "ended"]
+RenewResult = Literal["held", "lost", "cancelled"]
+"""`cancelled`: held, and the event is to be stopped."""
+
+CancelResult = Literal["cancelled", "cancelling", "ended", "unknown"]
+"""`cancelled`: it waited and has ended. `cancelling`: it runs, and from now on shows no more text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """The head of a lane that some worker should begin. Waking twice, or in vain, is harmless."""
+
+    lane: str
+    event_id: str
+    type: str
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The event is kept. A duplicate has the number, the lane and the state of the first acceptance."""
+
+    event_id: str
+    lane: str
+    acceptance: int
+    state: EventState
+    duplicate: bool
+    wake: Wake | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The event is not kept, because its lane or the whole system is full."""
+
+    event_id: str
+    lane: str
+    reason: RefusedReason
+    retry_after_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Wish to begin an event. `token` names the delivery: the same token gets the same answer."""
+
+    lane: str
+    event_id: str
+    token: str
+    want_body: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The event is leased to this worker. `deaths` counts this run too, until it is settled."""
+
+    lease: Lease
+    body: str | None
+    attempt: int
+    deaths: int
+    acceptance: int
+    next_frame: int
+    accepted_at: datetime
+    cancelled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NotBegun:
+    """Nothing to do now."""
+
+    why: NotBegunReason
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Frames to show, each the JSON of one `ThreadStreamEvent`; `first` is the number of the first of them."""
+
+    lease: Lease
+    first: int
+    frames: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """All frames are in the stream."""
+
+    next_frame: int
+
+
+@dataclass(frozen=True, slots=True)
+class AppendRefused:
+    """None of the frames that were new is in the stream; `next_frame` tells how many there are."""
+
+    why: AppendRefusedReason
+    next_frame: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What came of a run. `delay` counts for what waits, `dead` goes with a dead letter, `final_frames` with an end."""
+
+    lease: Lease
+    outcome: Outcome
+    delay: timedelta = timedelta(0)
+    dead: DeadLetter | None = None
+    final_frames: Sequence[bytes] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The outcome took effect; `state` is `cancelled` whatever the outcome, if the user had stopped the event."""
+
+    state: EventState
+    wake: Wake | None
+
+
+@dataclass(frozen=True, slots=True)
+class SettleRefused:
+    """Another worker has the event, or has ended it."""
+
+    why: Literal["stale"] = "stale"
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """Answer to a cancel, and the lane that moved on because its head was cancelled."""
+
+    result: CancelResult
+    wake: Wake | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whom an event belongs to."""
+
+    tenant: str
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What all shards hold. `lanes` have work; `dead` counts the dead letters ever written, by reason."""
+
+    states: Mapping[EventState, int]
+    oldest_age_seconds: float
+    lanes: int
+    dead: Mapping[str, int]
+    dead_kept: int
+    fenced_writes: int
+
+    @property
+    def leases(self) -> int:
+        return self.states[EventState.RUNNING]

@@ -1,0 +1,58 @@
+-- begin: leases the lane to a worker and gives it the event.
+--
+-- Promise: one lease at a time. Refused when the event is not the head, is leased, not due or paused. The death is
+-- counted before the work, so that an event that kills its worker is found out. The epoch is larger than any that the
+-- shard gave, even after the shard lost its memory. The same token again gives the same answer and counts no death.
+-- Keys: the shard's hash tag.
+-- Arguments: now ('' for TIME), id, lane, token, owner, lease in ms, 1 to get the body.
+-- Reply: {'begun', epoch, attempt, deaths, acceptance, next frame, accepted ms, cancel reason or '', body or ''}, or
+--   {why not}.
+--@include clock.lua
+local tag, id, lane, token = KEYS[1], ARGV[2], ARGV[3], ARGV[4]
+local key, lease_key = tag .. 'event:' .. id, tag .. 'lease:' .. lane
+local state, acceptance, number, accepted, attempt, deaths, due, started, cancel, type, tenant, queue = unpack(
+  redis.call('HMGET', key, 'state', 'acceptance', 'next', 'accepted', 'attempt', 'deaths', 'due', 'started', 'cancel',
+    'type', 'tenant', 'queue'))
+if not state then
+  return { 'unknown' }
+end
+if redis.call('LINDEX', tag .. 'lane:' .. lane, 0) ~= id then
+  local ended = state == 'done' or state == 'dropped' or state == 'cancelled' or state == 'dead'
+  return { ended and 'ended' or 'not_head' }
+end
+
+local us = now_us(ARGV[1])
+local now_ms = math.floor(us / 1000)
+local expiry = now_ms + tonumber(ARGV[6])
+deaths = tonumber(deaths or 0)
+local held_by, held_epoch, held_until = unpack(redis.call('HMGET', lease_key, 'token', 'epoch', 'expiry'))
+local epoch
+if held_by == token then
+  epoch = held_epoch
+  redis.call('HSET', lease_key, 'expiry', expiry)
+else
+  if held_until and tonumber(held_until) > now_ms then
+    return { 'leased' }
+  end
+  if due and tonumber(due) > now_ms then
+    return { 'not_due' }
+  end
+  local paused = redis.call('SMISMEMBER', tag .. 'paused', 'type:' .. type, 'tenant:' .. tenant, 'queue:' .. queue)
+  if paused[1] + paused[2] + paused[3] > 0 then
+    return { 'paused' }
+  end
+  -- %.0f, since Lua would write so large a number as 1.7e+15
+  epoch = string.format('%.0f', math.max(tonumber(redis.call('GET', tag .. 'epoch') or 0) + 1, us))
+  deaths = deaths + 1
+  redis.call('SET', tag .. 'epoch', epoch)
+  redis.call('HSET', lease_key, 'owner', ARGV[5], 'token', token, 'epoch', epoch, 'event', id, 'expiry', expiry,
+    'grace', 0)
+  redis.call('HSET', key, 'state', 'running', 'deaths', deaths, 'started', started or now_ms)
+  if state ~= 'running' then
+    redis.call('HINCRBY', tag .. 'counts', state, -1)
+    redis.call('HINCRBY', tag .. 'counts', 'running', 1)
+  end
+end
+redis.call('ZADD', tag .. 'alarms', expiry, lane)
+local body = ARGV[7] == '1' and redis.call('HGET', key, 'body') or ''
+return { 'begun', epoch, attempt or 1, deaths, acceptance, number, accepted, cancel or '', body }

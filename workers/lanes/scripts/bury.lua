@@ -1,0 +1,11 @@
+-- bury: keeps a dead letter of something that never became an event.
+--
+-- Promise: the same letter again replaces the first. Bounded: the oldest letter of the shard gives way.
+-- Keys: the shard's hash tag.
+-- Arguments: now ('' for TIME), id, reason, letter as JSON, retention in ms, bound of dead letters.
+-- Reply: 'buried'.
+--@include clock.lua
+--@include dead.lua
+local now_ms = math.floor(now_us(ARGV[1]) / 1000)
+keep_dead(KEYS[1], ARGV[2], ARGV[3], ARGV[4], '[]', now_ms, tonumber(ARGV[5]), tonumber(ARGV[6]))
+return 'buried'

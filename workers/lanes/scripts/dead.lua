@@ -1,0 +1,16 @@
+-- Included by settle and bury: keeps one dead letter; the oldest gives way when the shard holds `bound` of them.
+local function keep_dead(tag, id, reason, letter, attempts, now_ms, retention_ms, bound)
+  local key = tag .. 'dead:' .. id
+  redis.call('HSET', key, 'letter', letter, 'attempts', attempts)
+  redis.call('PEXPIRE', key, retention_ms)
+  if redis.call('ZADD', tag .. 'dead', now_ms, id) == 1 then
+    redis.call('HINCRBY', tag .. 'counts', 'dead:' .. reason, 1)
+  end
+  local excess = redis.call('ZCARD', tag .. 'dead') - bound
+  if excess > 0 then
+    local oldest = redis.call('ZPOPMIN', tag .. 'dead', excess)
+    for i = 1, #oldest, 2 do
+      redis.call('DEL', tag .. 'dead:' .. oldest[i])
+    end
+  end
+end

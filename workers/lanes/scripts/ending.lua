@@ -1,0 +1,39 @@
+-- Included by settle and cancel, after frames.lua: how an event ends and how its lane goes on.
+
+-- The wake-up of an event: id, type, queue; empty when its record is gone.
+local function wake_of(tag, id)
+  local event = redis.call('HMGET', tag .. 'event:' .. id, 'type', 'queue')
+  if not event[1] then
+    return {}
+  end
+  return { id, event[1], event[2] }
+end
+
+-- Takes the head off its lane. Returns the id of the next head, whose alarm is set, or '' (then the lane is gone).
+local function pop_head(tag, lane, now_ms, grace_ms)
+  redis.call('LPOP', tag .. 'lane:' .. lane)
+  redis.call('DEL', tag .. 'lease:' .. lane)
+  local head = redis.call('LINDEX', tag .. 'lane:' .. lane, 0)
+  if not head then
+    redis.call('ZREM', tag .. 'alarms', lane)
+    return ''
+  end
+  redis.call('ZADD', tag .. 'alarms', now_ms + grace_ms, lane)
+  return head
+end
+
+-- Writes the last frames and the end entry, and starts the clocks that clean up. `from` is the state it leaves.
+local function end_event(tag, id, event, from, state, reason, now_ms, retention_ms, frames)
+  local ending = '{"state":"' .. state .. '","reason":' .. (reason ~= '' and '"' .. reason .. '"' or 'null') .. '}'
+  local number = write_frames(tag, id, event.acceptance, event.number, frames, ending)
+  local key = tag .. 'event:' .. id
+  redis.call('HSET', key, 'state', state, 'reason', reason, 'ended', now_ms, 'next', number, 'deaths', 0)
+  redis.call('PEXPIRE', key, retention_ms)
+  redis.call('PEXPIRE', tag .. 'out:' .. id, retention_ms)
+  redis.call('PEXPIRE', tag .. 'journal:' .. id, retention_ms)
+  redis.call('ZREM', tag .. 'open', id)
+  -- `where:<id>` may live on another node: the sweeper starts its clock
+  redis.call('ZADD', tag .. 'ended', now_ms, id)
+  redis.call('HINCRBY', tag .. 'counts', from, -1)
+  redis.call('HINCRBY', tag .. 'counts', state, 1)
+end

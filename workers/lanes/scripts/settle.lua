@@ -1,0 +1,77 @@
+-- settle: what came of a run.
+--
+-- Promise: only the holder of the lease (owner and epoch) settles, and the same token again gets the same answer.
+-- An end (done, dropped, cancelled, dead) closes the stream, writes the dead letter, pops the head and names the next
+-- one, whose alarm is set; otherwise the event stays the head, so that the order is kept: waiting_retry spends an
+-- attempt, waiting_limit does not, queued goes on at once. The lease is given back and the deaths are cleared. If the
+-- user asked to stop the event, every outcome becomes cancelled, and frames of another outcome are not shown.
+-- Keys: the shard's hash tag.
+-- Arguments: now ('' for TIME), id, lane, owner, epoch, token, state, reason, delay in ms, retention in ms, grace in
+--   ms, error as JSON ('' for none), dead letter as JSON, bound of dead letters, the final frames.
+-- Reply: {'settled', state, id to wake, its type, its queue} (the last three missing: nothing to wake) or {'stale'}.
+--@include clock.lua
+--@include frames.lua
+--@include ending.lua
+--@include dead.lua
+local tag, id, lane, token = KEYS[1], ARGV[2], ARGV[3], ARGV[6]
+local state, reason, grace_ms, retention_ms = ARGV[7], ARGV[8], tonumber(ARGV[11]), tonumber(ARGV[10])
+local key, lease_key = tag .. 'event:' .. id, tag .. 'lease:' .. lane
+local acceptance, number, attempt, cancel, history, settled, settled_state, settled_wake = unpack(
+  redis.call('HMGET', key, 'acceptance', 'next', 'attempt', 'cancel', 'history', 'settled', 'settled_state',
+    'settled_wake'))
+
+local function answer(to_wake)
+  local wake = to_wake ~= '' and wake_of(tag, to_wake) or {}
+  return { 'settled', state, unpack(wake) }
+end
+
+if settled == token then
+  state = settled_state
+  return answer(settled_wake)
+end
+local lease = redis.call('HMGET', lease_key, 'owner', 'epoch', 'event')
+if lease[1] ~= ARGV[4] or lease[2] ~= ARGV[5] or lease[3] ~= id then
+  redis.call('HINCRBY', tag .. 'counts', 'fenced', 1)
+  return { 'stale' }
+end
+
+local now_ms = math.floor(now_us(ARGV[1]) / 1000)
+local frames = {}
+if not cancel or state == 'cancelled' then
+  for i = 15, #ARGV do
+    frames[#frames + 1] = ARGV[i]
+  end
+end
+if cancel then
+  state, reason = 'cancelled', cancel
+end
+if ARGV[12] ~= '' and not cancel then
+  local entry = '{"at":' .. string.format('%.0f', now_ms) .. ',"error":' .. ARGV[12] .. '}'
+  history = history and (string.sub(history, 1, -2) .. ',' .. entry .. ']') or ('[' .. entry .. ']')
+  redis.call('HSET', key, 'history', history)
+end
+
+local to_wake = ''
+if state == 'queued' or state == 'waiting_retry' or state == 'waiting_limit' then
+  local due = now_ms + tonumber(ARGV[9])
+  local alarm = due
+  if state == 'queued' then
+    to_wake, alarm = id, now_ms + grace_ms
+  elseif state == 'waiting_retry' then
+    attempt = tonumber(attempt or 1) + 1
+  end
+  redis.call('HSET', key, 'state', state, 'reason', reason, 'deaths', 0, 'due', due, 'attempt', attempt or 1)
+  redis.call('DEL', lease_key)
+  redis.call('ZADD', tag .. 'alarms', alarm, lane)
+  redis.call('HINCRBY', tag .. 'counts', 'running', -1)
+  redis.call('HINCRBY', tag .. 'counts', state, 1)
+else
+  if state == 'dead' then
+    keep_dead(tag, id, reason, ARGV[13], history or '[]', now_ms, retention_ms, tonumber(ARGV[14]))
+  end
+  local event = { acceptance = acceptance, number = tonumber(number) }
+  end_event(tag, id, event, 'running', state, reason, now_ms, retention_ms, frames)
+  to_wake = pop_head(tag, lane, now_ms, grace_ms)
+end
+redis.call('HSET', key, 'settled', token, 'settled_state', state, 'settled_wake', to_wake)
+return answer(to_wake)

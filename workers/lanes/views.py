@@ -1,0 +1,109 @@
+"""What is read of the lanes: one event, the dead letters, the depth. Nothing here changes anything."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from schemas.outcome import EventState
+from schemas.records import DeadLetter, EventStatus, FailedAttempt
+from workers.lanes.connection import State
+from workers.lanes.keys import Keys
+from workers.lanes.records import Depth, Owner
+from workers.lanes.scripts import Argument, Call, Clock, ScriptRunner, pipeline_of, script
+
+ATTEMPTS = TypeAdapter(tuple[FailedAttempt, ...])
+
+
+class LaneViews:
+    """The reading half of `Lanes`."""
+
+    def __init__(self, state: State, keys: Keys, clock: Clock | None = None) -> None:
+        self._state, self._keys = state, keys
+        self._clock = clock
+        self._scripts = ScriptRunner(state)
+        self._tags = [keys.tag(shard) for shard in range(keys.shards)]
+
+    async def status(self, event_id: str) -> tuple[EventStatus, Owner] | None:
+        """Where an event is, and whom it belongs to. None when it is unknown, or past its retention."""
+        lane = await self._lane_of(event_id)
+        if lane is None:
+            return None
+        [reply] = await self._scripts.run([Call(script("status"), self._keys.tag_of(lane), [event_id])])
+        return _status_of(event_id, reply) if reply else None
+
+    async def dead(self, limit: int = 100) -> list[DeadLetter]:
+        """The dead letters of all shards, newest first."""
+        pipeline = pipeline_of(self._state)
+        for tag in self._tags:
+            pipeline.zrange(f"{tag}dead", 0, limit - 1, desc=True, withscores=True)
+        found = [
+            (died, tag, event_id.decode())
+            for tag, letters in zip(self._tags, await pipeline.execute(), strict=True)
+            for event_id, died in letters
+        ]
+        pipeline = pipeline_of(self._state)
+        for _, tag, event_id in islice(sorted(found, reverse=True), limit):
+            pipeline.hmget(f"{tag}dead:{event_id}", "letter", "attempts")
+        # a letter may expire between the two round trips
+        return [_letter_of(letter, attempts) for letter, attempts in await pipeline.execute() if letter]
+
+    async def depth(self) -> Depth:
+        """What all shards hold, in one round trip."""
+        replies = await self._scripts.run([Call(script("depth"), tag, [self._now()]) for tag in self._tags])
+        counts: Counter[str] = Counter()
+        for _, _, _, counters in replies:
+            for name, value in zip(counters[::2], counters[1::2], strict=True):
+                counts[name.decode()] += int(value)
+        return Depth(
+            states={state: counts[state] for state in EventState},
+            oldest_age_seconds=max(age for age, *_ in replies) / 1000,
+            lanes=sum(lanes for _, lanes, *_ in replies),
+            dead={name.removeprefix("dead:"): count for name, count in counts.items() if name.startswith("dead:")},
+            dead_kept=sum(kept for _, _, kept, _ in replies),
+            fenced_writes=counts["fenced"],
+        )
+
+    async def _lane_of(self, event_id: str) -> str | None:
+        lane: Any = await self._state.get(self._keys.where(event_id))
+        return None if lane is None else str(lane, "utf-8")
+
+    def _now(self) -> Argument:
+        return "" if self._clock is None else self._clock()
+
+
+def moment(milliseconds: bytes | int) -> datetime:
+    """A time of the state."""
+    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
+
+
+def _status_of(event_id: str, reply: Sequence[Any]) -> tuple[EventStatus, Owner]:
+    source, type_, lane, state, reason, attempt, accepted, started, ended, acceptance, number, tenant, user, place = (
+        reply
+    )
+    last = int(number) - 1
+    status = EventStatus(
+        id=event_id,
+        source=source.decode(),
+        type=type_.decode(),
+        lane=lane.decode(),
+        state=EventState(state.decode()),
+        reason=reason.decode() if reason else None,
+        attempt=int(attempt or 1),
+        place=place,
+        accepted_at=moment(accepted),
+        started_at=moment(started) if started else None,
+        ended_at=moment(ended) if ended else None,
+        last_frame_id=f"{int(acceptance)}-{last}" if last else None,
+    )
+    return status, Owner(tenant.decode(), user.decode())
+
+
+def _letter_of(letter: bytes, attempts: bytes) -> DeadLetter:
+    """The letter as it was written, with the attempts that the lane counted."""
+    counted = ATTEMPTS.validate_json(attempts)
+    record = DeadLetter.model_validate_json(letter)
+    return record.model_copy(update={"attempts": counted}) if counted else record
