@@ -1,1 +1,1 @@
-"""The ways in: Redis stream, AMQP, Celery task; one intake that batches them."""
+"""The ways in: the Redis stream, plain JSON on AMQP, the Celery task; and the one intake that batches them."""

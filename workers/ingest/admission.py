@@ -1,0 +1,167 @@
+"""What every queue does with what upstream sent: each message is accepted or kept as a dead letter, in order."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+
+import pydantic_core
+from redis.exceptions import RedisError
+
+from schemas.errors import InvalidEventError
+from schemas.events import Event, parse_event
+from schemas.outcome import DeadReason
+from schemas.records import DeadLetter
+from workers.errors import TransientError
+from workers.ingest.intake import Answer, Intake
+from workers.ingest.letters import invalid_letter, refused_letter
+from workers.ingest.ports import Graveyard
+from workers.lanes.records import Accepted, Refused
+from workers.policies.dead_letter import bug_record
+
+log = logging.getLogger(__name__)
+
+Raw = bytes | Mapping[str, Any]
+"""A message as it came: JSON bytes, or the object that Celery has decoded already."""
+
+STATE_AWAY = (RedisError, OSError, TransientError)
+"""What may pass by itself: the state cannot be reached, or the intake closes. The message waits, unacknowledged."""
+
+MIN_PAUSE_SECONDS = 0.05
+MAX_PAUSE_SECONDS = 5.0
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Admitted:
+    """How many messages became what."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    buried: int = 0
+
+
+@dataclass(slots=True)
+class _Work:
+    """A batch on its way: events to be accepted, letters to be buried."""
+
+    events: list[Event] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+    result: Admitted = field(default_factory=Admitted)
+
+
+class Admission:
+    """Returns when nothing of a batch can be lost any more, however long that takes; then the way in acknowledges.
+
+    A confirmed event is never refused: a full lane makes it a dead letter (`overflow`), a full system or a state
+    that is away makes the way in wait. Callers bound the waiting by cancelling, and then acknowledge nothing.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        graveyard: Graveyard,
+        *,
+        worker: str,
+        max_event_bytes: int,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._intake, self._graveyard = intake, graveyard
+        self._worker, self._max_event_bytes, self._now = worker, max_event_bytes, now
+
+    async def admit(self, raws: Sequence[Raw], *, source: str) -> Admitted:
+        """Accept or bury each of at most 100 messages, in order.
+
+        Args:
+            raws: the messages.
+            source: the way in, kept with what is buried: `stream ck:ingress`, `queue chatkit.events.plain`.
+        """
+        work = _Work()
+        for raw in raws:
+            self._parse(raw, source, work)
+        pause = MIN_PAUSE_SECONDS
+        while work.events:
+            answers = await self._persistently(lambda: self._submit(work))
+            waiting = [
+                event
+                for event, answer in zip(work.events, answers, strict=True)
+                if not self._place(event, answer, work)
+            ]
+            if waiting:
+                log.warning("ingest_waits", extra={"reason": "system_full", "count": len(waiting)})
+                await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311  # jitter
+                pause = min(MAX_PAUSE_SECONDS, pause * 2) if len(waiting) == len(work.events) else MIN_PAUSE_SECONDS
+            work.events = waiting
+        await self.bury(work.letters)
+        work.result.buried += len(work.letters)
+        return work.result
+
+    async def bury(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep dead letters, however long it takes."""
+        if letters:
+            await self._persistently(lambda: self._graveyard.bury(letters))
+
+    async def bury_raw(self, raw: bytes, error: str, *, source: str) -> None:
+        """Keep a message that no way in can read."""
+        await self.bury([self._invalid(raw, error, source)])
+
+    def _parse(self, raw: Raw, source: str, work: _Work) -> None:
+        try:
+            work.events.append(parse_event(raw, max_bytes=self._max_event_bytes))
+        except InvalidEventError as error:
+            data = raw if isinstance(raw, bytes) else pydantic_core.to_json(raw, fallback=repr)
+            work.letters.append(self._invalid(data, str(error), source))
+
+    def _place(self, event: Event, answer: Answer | DeadLetter, work: _Work) -> bool:
+        """Note what became of an event; False if it has to be submitted again."""
+        match answer:
+            case Accepted(duplicate=duplicate):
+                work.result.accepted += not duplicate
+                work.result.duplicates += duplicate
+            case Refused(reason="lane_full"):
+                error = f"the lane {answer.lane} holds as many waiting events as it may"
+                work.letters.append(self._refused(event, DeadReason.OVERFLOW, error))
+            case DeadLetter():
+                work.letters.append(answer)
+            case _:
+                return False
+        return True
+
+    async def _submit(self, work: _Work) -> Sequence[Answer | DeadLetter]:
+        """Submit what is left. An event that the program trips over does not block those behind it for ever."""
+        try:
+            return await self._intake.submit(work.events)
+        except STATE_AWAY:
+            raise
+        except Exception:  # noqa: BLE001  # found out one by one
+            return [await self._submit_alone(event) for event in work.events]
+
+    async def _submit_alone(self, event: Event) -> Answer | DeadLetter:
+        try:
+            return (await self._intake.submit([event]))[0]
+        except STATE_AWAY:
+            raise
+        except Exception as error:  # noqa: BLE001  # the dead-letter net of the ways in
+            record = bug_record(error)
+            return self._refused(event, DeadReason.BUG, f"{record.kind}: {record.message}")
+
+    async def _persistently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Call again while the state is away."""
+        pause = MIN_PAUSE_SECONDS
+        while True:
+            try:
+                return await call()
+            except STATE_AWAY as error:
+                log.warning("ingest_waits", extra={"reason": "state_away", "error": type(error).__name__})
+                await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311  # jitter
+                pause = min(MAX_PAUSE_SECONDS, pause * 2)
+
+    def _invalid(self, raw: bytes, error: str, source: str) -> DeadLetter:
+        return invalid_letter(raw, error, source=source, worker=self._worker, now=self._now())
+
+    def _refused(self, event: Event, reason: DeadReason, error: str) -> DeadLetter:
+        return refused_letter(event, reason, error, worker=self._worker, now=self._now())

@@ -1,0 +1,124 @@
+"""Draining the stream that upstream services write plain events to on Redis."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from workers.ingest.admission import Admission
+from workers.ingest.drain_lease import DrainLease
+
+log = logging.getLogger(__name__)
+
+FIELD = b"event"
+BATCH = 100
+BATCH_BYTES = 8 * 1024 * 1024
+BLOCK = timedelta(seconds=1)
+LEASE = timedelta(seconds=3)
+PAUSE_SECONDS = 0.2
+FIRST = b"0-0"
+
+Entry = tuple[bytes, dict[bytes, bytes]]
+
+
+def connect_ingress(url: str) -> Redis:
+    """A client of its own for the drain: its blocking read must not take a connection from anybody else."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=4,
+        timeout=5,
+        socket_timeout=BLOCK.total_seconds() + 4,  # longer than the blocking read
+        socket_connect_timeout=3,
+        socket_keepalive=True,
+        health_check_interval=15,
+        retry=Retry(NoBackoff(), 0),  # the loop below is the retry
+    )
+    return Redis.from_pool(pool)
+
+
+class Ingress:
+    """Moves entries of the stream `<prefix>:ingress` to the intake, oldest first; each is deleted once it is kept.
+
+    There is no consumer group: an entry that is in the stream is not yet kept, so a new drainer just begins at the
+    oldest one, and nothing needs to be claimed. Order holds even if a stale drainer goes on for a moment beside its
+    successor: each works through the same entries oldest first and accepting twice is accepting once, so no event
+    is ever accepted before all that were published before it.
+    """
+
+    def __init__(
+        self, client: Redis, stream: str, admission: Admission, *, owner: str, lease: timedelta = LEASE
+    ) -> None:
+        self._client, self._stream, self._admission = client, stream, admission
+        self._lease = DrainLease(client, f"{stream}:lease", owner, lease)
+        self._cursor = FIRST
+        self._count = BATCH
+
+    async def run(self) -> None:
+        """Drain whenever the lease is ours, until cancelled."""
+        try:
+            while True:
+                await self._lease.acquire()
+                try:
+                    async with self._lease.kept():
+                        await self._drain()
+                except TimeoutError:
+                    continue  # another worker drains now
+                except Exception as error:  # noqa: BLE001  # a loop guard; what was not kept is still in the stream
+                    log.warning("ingress_failed", extra={"stream": self._stream, "error": type(error).__name__})
+                    await asyncio.sleep(PAUSE_SECONDS)
+        finally:
+            await asyncio.shield(self._lease.release())
+
+    async def _drain(self) -> None:
+        """Read ahead by one batch: Redis answers the next read while this batch is being accepted."""
+        self._cursor = FIRST
+        reading = asyncio.create_task(self._read())
+        try:
+            while True:
+                entries = await reading
+                reading = asyncio.create_task(self._read())
+                if entries:
+                    await self._take(entries)
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _read(self) -> Sequence[Entry]:
+        """The entries after the cursor; waits for one when there is none."""
+        answer = await self._client.xread({self._stream: self._cursor}, count=self._count, block=_milliseconds(BLOCK))
+        entries = _entries(answer)
+        # After a quiet moment it begins at the oldest again: ids start over when the stream was lost with its server.
+        self._cursor = entries[-1][0] if entries else FIRST
+        return entries
+
+    async def _take(self, entries: Sequence[Entry]) -> None:
+        source = f"stream {self._stream}"
+        bodies = [fields[FIELD] for _, fields in entries if FIELD in fields]
+        await self._admission.admit(bodies, source=source)
+        for entry_id, fields in entries:
+            if FIELD not in fields:
+                raw = repr((entry_id, fields)).encode()
+                await self._admission.bury_raw(raw, "the stream entry has no field 'event'", source=source)
+        await self._client.xdel(self._stream, *(entry_id for entry_id, _ in entries))
+        average_bytes = sum(map(len, bodies)) // len(entries) + 1
+        self._count = max(1, min(BATCH, BATCH_BYTES // average_bytes))
+
+
+def _entries(answer: Any) -> Sequence[Entry]:
+    """The entries of an XREAD of one stream, in either protocol version's shape."""
+    if not answer:
+        return []
+    if isinstance(answer, Mapping):
+        (batches,) = answer.values()
+        return [entry for batch in batches for entry in batch]
+    ((_, entries),) = answer
+    return list(entries)
+
+
+def _milliseconds(duration: timedelta) -> int:
+    return int(duration / timedelta(milliseconds=1))

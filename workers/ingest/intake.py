@@ -1,0 +1,146 @@
+"""Group commit of events from every way in: what is handed over while a batch is in flight is the next batch."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from schemas.events import Event
+from workers.errors import TransientError
+from workers.ingest.ports import IntakeLanes, Waker
+from workers.ingest.rounds import LightRounds, is_light
+from workers.lanes.records import Accepted, Refused, Wake
+
+log = logging.getLogger(__name__)
+
+BATCH = 100
+CLOSE_SECONDS = 5.0
+
+Answer = Accepted | Refused
+
+
+@dataclass(slots=True)
+class _Submission:
+    """What one caller handed over, and the answers so far."""
+
+    events: Sequence[Event]
+    done: asyncio.Future[list[Answer]]
+    answers: list[Answer] = field(default_factory=list)
+    taken: int = 0
+
+
+class Intake:
+    """Accepts events of all callers on one event loop, in order of submission, at most 100 to a round trip.
+
+    Heads of lanes that need no model go to the light rounds, the others get a wake-up. One accept is in flight at a
+    time: two could swap the order of a thread's events.
+    """
+
+    def __init__(self, lanes: IntakeLanes, waker: Waker, rounds: LightRounds, queue_of: Callable[[Event], str]) -> None:
+        self._lanes, self._waker, self._rounds = lanes, waker, rounds
+        self._queue_of = queue_of
+        self._waiting: deque[_Submission] = deque()
+        self._wanted = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._accepting = asyncio.Lock()
+        self._closed = False
+
+    async def start(self) -> None:
+        """Start the two loops, accepting and light rounds; `close` ends them."""
+        self._tasks = [
+            asyncio.create_task(self._run(), name="intake"),
+            asyncio.create_task(self._rounds.run(), name="light-rounds"),
+        ]
+
+    async def submit(self, events: Sequence[Event]) -> list[Answer]:
+        """Accept events, in order. A duplicate gets the first acceptance; a full lane or system a `Refused`.
+
+        Raises:
+            whatever the lanes raise when Redis is away. Some of the events may have been accepted: submit them again.
+        """
+        if self._closed:
+            raise TransientError("the intake is closing")
+        if not events:
+            return []
+        submission = _Submission(events, asyncio.get_running_loop().create_future())
+        self._waiting.append(submission)
+        self._wanted.set()
+        return await submission.done
+
+    async def close(self, within_seconds: float = CLOSE_SECONDS) -> None:
+        """Take nothing more, finish what was taken, stop. Callers are to be stopped before; alarms find the rest."""
+        self._closed = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_seconds):
+                if self._waiting:
+                    await asyncio.wait([submission.done for submission in self._waiting])
+                async with self._accepting:  # the batch that is in flight has left the queue already
+                    await self._rounds.idle.wait()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._fail(self._waiting, TransientError("the intake is closing"))
+        self._waiting.clear()
+
+    async def _run(self) -> None:
+        while True:
+            await self._wanted.wait()
+            batch = self._take()
+            if not batch:
+                self._wanted.clear()
+                continue
+            try:
+                async with self._accepting:
+                    await self._accept(batch)
+                await self._rounds.room()
+            except Exception as error:  # noqa: BLE001  # a loop guard; the callers were told in _accept
+                log.warning("intake_failed", extra={"count": len(batch), "error": type(error).__name__})
+
+    def _take(self) -> list[tuple[_Submission, Event]]:
+        """The next events, oldest submission first."""
+        batch: list[tuple[_Submission, Event]] = []
+        for submission in self._waiting:
+            chosen = submission.events[submission.taken : submission.taken + BATCH - len(batch)]
+            batch += [(submission, event) for event in chosen]
+            submission.taken += len(chosen)
+            if len(batch) >= BATCH:
+                break
+        while self._waiting and self._waiting[0].taken == len(self._waiting[0].events):
+            self._waiting.popleft()
+        return batch
+
+    async def _accept(self, batch: Sequence[tuple[_Submission, Event]]) -> None:
+        queue_of = self._queue_of
+        try:
+            answers = await self._lanes.accept([(event, queue_of(event)) for _, event in batch])
+        except BaseException as error:
+            cause = TransientError("the intake is closing") if isinstance(error, asyncio.CancelledError) else error
+            self._give_up({id(submission): submission for submission, _ in batch}.values(), cause)
+            raise
+        heads: list[Wake] = []
+        turns: list[Wake] = []
+        for (submission, event), answer in zip(batch, answers, strict=True):
+            if isinstance(answer, Accepted):
+                if not answer.duplicate and is_light(event.type):
+                    self._rounds.remember(event)
+                if answer.wake is not None:
+                    (heads if is_light(answer.wake.type) else turns).append(answer.wake)
+            submission.answers.append(answer)
+            if len(submission.answers) == len(submission.events) and not submission.done.done():
+                submission.done.set_result(submission.answers)
+        self._rounds.put(heads)
+        if turns:
+            await self._waker.wake(turns)
+
+    def _give_up(self, submissions: Iterable[_Submission], error: BaseException) -> None:
+        """Tell the callers; what is left of their submissions must not overtake what failed."""
+        self._fail(submissions, error)
+        self._waiting = deque(submission for submission in self._waiting if not submission.done.done())
+
+    @staticmethod
+    def _fail(submissions: Iterable[_Submission], error: BaseException) -> None:
+        for submission in submissions:
+            if not submission.done.done():
+                submission.done.set_exception(error)

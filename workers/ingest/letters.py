@@ -1,0 +1,50 @@
+"""Dead letters of what never became an event."""
+
+import base64
+import hashlib
+from datetime import datetime
+
+from schemas.events import Event
+from schemas.outcome import DeadReason
+from schemas.records import DeadLetter
+
+MAX_ERROR_CHARS = 2_000
+MAX_KEPT_BYTES = 16 * 1024 * 1024
+"""What is kept of one message. Larger ones are cut: Redis is memory."""
+
+
+def raw_id(raw: bytes) -> str:
+    """The id of bytes that never parsed: the same bytes have the same id, so a redelivery is kept once."""
+    return "raw_" + base64.b32encode(hashlib.sha256(raw).digest()).decode().lower()[:26]
+
+
+def invalid_letter(raw: bytes, error: str, *, source: str, worker: str, now: datetime) -> DeadLetter:
+    """Keeps the bytes as they came. `source` is the way in, since the event's own cannot be trusted."""
+    cut = "" if len(raw) <= MAX_KEPT_BYTES else f" (the first {MAX_KEPT_BYTES} of {len(raw)} bytes are kept)"
+    return DeadLetter(
+        id=raw_id(raw),
+        source=source,
+        reason=DeadReason.INVALID,
+        error=error[:MAX_ERROR_CHARS] + cut,
+        died_at=now,
+        worker=worker,
+        body=base64.b64encode(raw[:MAX_KEPT_BYTES]).decode(),
+        raw=True,
+    )
+
+
+def refused_letter(event: Event, reason: DeadReason, error: str, *, worker: str, now: datetime) -> DeadLetter:
+    """Keeps a valid event that could not be taken."""
+    return DeadLetter(
+        id=event.event_id,
+        source=event.source,
+        type=event.type,
+        thread_id=event.thread_id,
+        tenant=event.tenant,
+        reason=reason,
+        error=error,
+        died_at=now,
+        trace_id=event.traceparent.split("-")[1] if event.traceparent else None,
+        worker=worker,
+        body=event.to_json(),
+    )

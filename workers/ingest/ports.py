@@ -1,0 +1,62 @@
+"""What the intake asks of others: the lanes, a waker, the handler of events that need no model, the policies."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from schemas.errors import WorkersError
+from schemas.events import Event
+from schemas.outcome import Outcome
+from schemas.records import DeadLetter
+from workers.lanes.records import (
+    Accepted,
+    Begun,
+    NotBegun,
+    Refused,
+    Settled,
+    Settlement,
+    SettleRefused,
+    Start,
+    Wake,
+)
+from workers.policies.delivery import Delivery
+
+LightResult = tuple[Outcome | WorkersError, list[bytes]]
+"""How one event without a model went: its outcome or what failed, and the frames it shows."""
+
+
+class IntakeLanes(Protocol):
+    """The part of `Lanes` that the intake uses: batches, one round trip each."""
+
+    async def accept(self, events: Sequence[tuple[Event, str]]) -> list[Accepted | Refused]: ...
+
+    async def begin(self, starts: Sequence[Start]) -> list[Begun | NotBegun]: ...
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Settled | SettleRefused]: ...
+
+
+class Graveyard(Protocol):
+    """Keeps what never became an event."""
+
+    async def bury(self, letters: Sequence[DeadLetter]) -> None: ...
+
+
+class Waker(Protocol):
+    """Tells some worker that lanes have work."""
+
+    async def wake(self, wakes: Sequence[Wake]) -> None: ...
+
+
+class LightBatch(Protocol):
+    """Runs events that need no model, together. One result for each delivery, in order."""
+
+    async def __call__(self, deliveries: Sequence[Delivery]) -> Sequence[LightResult]: ...
+
+
+class LightPolicies(Protocol):
+    """What the policies say about an event that runs in a batch."""
+
+    def judge(self, delivery: Delivery) -> Outcome | None:
+        """An outcome without running it (its deadline has passed, it kills workers); None runs it."""
+
+    def decide(self, error: WorkersError, delivery: Delivery) -> Outcome:
+        """The outcome of a run that failed."""

@@ -1,0 +1,69 @@
+"""kombu's Redis transport, made safe against list items that are no message.
+
+kombu pops an item and only then looks inside: one that is not its own raises out of the worker's main loop, which ends
+the worker, and the item is gone. Here such an item is handed to a sink, and the queue goes on.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pydantic_core
+from kombu.transport import redis as kombu_redis
+
+log = logging.getLogger(__name__)
+
+Sink = Callable[[str, bytes], None]
+"""Called in the worker's main thread with the name of the queue and the item."""
+
+
+def transport_class(sink: Sink) -> type[Any]:
+    """The transport for Celery's `broker_transport`; what is no message goes to `sink`."""
+
+    class GuardedChannel(kombu_redis.Channel):
+        """A channel whose blocking pop answers "nothing" instead of an item that is no message."""
+
+        def _create_client(self, asynchronous: bool = False) -> Any:
+            client = super()._create_client(asynchronous)  # type: ignore[no-untyped-call]  # kombu has no types
+            if asynchronous:
+                client.parse_response = _guard(client.parse_response, self.sep, sink)
+            return client
+
+    class GuardedTransport(kombu_redis.Transport):
+        Channel = GuardedChannel
+
+    return GuardedTransport
+
+
+def _guard(parse_response: Callable[..., Any], separator: str, sink: Sink) -> Callable[..., Any]:
+    def guarded(connection: Any, command_name: str, **options: Any) -> Any:
+        reply = parse_response(connection, command_name, **options)
+        if command_name != "BRPOP" or not reply or is_message(reply[1]):
+            return reply
+        key, item = reply
+        queue = (key.decode() if isinstance(key, bytes) else str(key)).rsplit(separator, 1)[0]
+        try:
+            sink(queue, item if isinstance(item, bytes) else str(item).encode())
+        except Exception as error:  # noqa: BLE001  # whatever it is, it must not end the worker
+            log.error("message_not_kept", extra={"queue": queue, "error": type(error).__name__})
+        return None
+
+    return guarded
+
+
+def is_message(item: bytes | str) -> bool:
+    """Whether a list item has the shape that kombu relies on."""
+    try:
+        payload = pydantic_core.from_json(item)
+    except ValueError:
+        return False
+    properties = payload.get("properties") if isinstance(payload, dict) else None
+    if not isinstance(properties, dict) or not isinstance(properties.get("delivery_tag"), str):
+        return False
+    info = properties.get("delivery_info")
+    return (
+        isinstance(info, dict)
+        and {"exchange", "routing_key"} <= info.keys()
+        and isinstance(payload.get("body"), str)
+        and isinstance(payload.get("headers", {}), dict)
+    )

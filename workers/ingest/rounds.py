@@ -1,0 +1,162 @@
+"""Events that need no model, run right in the ingest: begin, handler, settle, each pipelined, round after round."""
+
+import asyncio
+import logging
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import cache
+
+from schemas.chatkit import TURN_REQUESTS
+from schemas.errors import InvalidEventError, WorkersError
+from schemas.events import PREFIX, Event
+from schemas.outcome import Cancelled, CancelReason, DeadLettered, DeadReason, Outcome
+from workers.errors import TransientError
+from workers.ingest.ports import IntakeLanes, LightBatch, LightPolicies, LightResult, Waker
+from workers.lanes.records import Begun, Settled, Start, Wake
+from workers.policies.dead_letter import bug_record
+from workers.policies.delivery import Delivery
+from workers.runner import delivery_of, event_of
+from workers.settle import Settler
+
+log = logging.getLogger(__name__)
+
+ROUND = 100
+MAX_KNOWN = 5_000
+MAX_HEADS = 500
+BATCH_SECONDS = 8.0
+"""Deadline of one batch, under the default lease of 10 s: what takes longer would be run by two workers."""
+PAUSE_SECONDS = 0.2
+
+
+class LightRounds:
+    """Runs heads of lanes together until their lanes hold no more of them; a turn at the head gets a wake-up instead.
+
+    Whatever is lost here (a crash, Redis away) is found again by the lanes' alarms.
+    """
+
+    def __init__(
+        self,
+        lanes: IntakeLanes,
+        waker: Waker,
+        light: LightBatch,
+        policies: LightPolicies,
+        settler: Settler,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._lanes, self._waker, self._light = lanes, waker, light
+        self._policies, self._settler, self._now = policies, settler, now
+        self._heads: deque[Wake] = deque()
+        self._known: dict[str, Event] = {}
+        self._wanted = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    def remember(self, event: Event) -> None:
+        """Keep an event that was just accepted, so that its body need not come back from Redis. The oldest go first."""
+        if len(self._known) >= MAX_KNOWN:
+            del self._known[next(iter(self._known))]
+        self._known[event.event_id] = event
+
+    def put(self, heads: Sequence[Wake]) -> None:
+        """Run these heads soon."""
+        self._heads.extend(heads)
+        if self._heads:
+            self.idle.clear()
+            self._wanted.set()
+        if len(self._heads) > MAX_HEADS:
+            self._room.clear()
+
+    async def room(self) -> None:
+        """Wait while more heads wait than a few rounds can take: memory is bounded by not accepting faster."""
+        await self._room.wait()
+
+    async def run(self) -> None:
+        """Run rounds until cancelled."""
+        while True:
+            await self._wanted.wait()
+            heads = [self._heads.popleft() for _ in range(min(ROUND, len(self._heads)))]
+            try:
+                self.put(await self._round(heads))
+            except Exception as error:  # noqa: BLE001  # a loop guard; the alarms bring these events back
+                log.warning("light_round_failed", extra={"count": len(heads), "error": type(error).__name__})
+                await asyncio.sleep(PAUSE_SECONDS)
+            if len(self._heads) <= MAX_HEADS:
+                self._room.set()
+            if not self._heads:
+                self._wanted.clear()
+                self.idle.set()
+
+    async def _round(self, heads: Sequence[Wake]) -> list[Wake]:
+        """One step of each of these lanes; the light heads that come next."""
+        known = self._known
+        starts = [Start(w.lane, w.event_id, uuid.uuid4().hex, want_body=w.event_id not in known) for w in heads]
+        begun = [answer for answer in await self._lanes.begin(starts) if isinstance(answer, Begun)]
+        deliveries = [delivery for one in begun if (delivery := self._delivery(one)) is not None]
+        cancelled = {one.lease.event_id for one in begun if one.cancelled}
+        results = await self._results(deliveries, cancelled)
+        for head in heads:
+            known.pop(head.event_id, None)
+        now = self._now()
+        settled = await self._lanes.settle(
+            [
+                self._settler.settlement(delivery, self._outcome(result[0], delivery), now, result[1])
+                for delivery, result in zip(deliveries, results, strict=True)
+            ]
+        )
+        nexts = [answer.wake for answer in settled if isinstance(answer, Settled) and answer.wake is not None]
+        turns = [wake for wake in nexts if not is_light(wake.type)]
+        if turns:
+            await self._waker.wake(turns)
+        return [wake for wake in nexts if is_light(wake.type)]
+
+    def _delivery(self, begun: Begun) -> Delivery | None:
+        event = self._known.get(begun.lease.event_id)
+        try:
+            return delivery_of(begun, event or event_of(begun))
+        except InvalidEventError:  # accepted by another version of the program; a worker of its own settles it
+            log.warning("light_event_unreadable", extra={"event_id": begun.lease.event_id})
+            return None
+
+    async def _results(self, deliveries: Sequence[Delivery], cancelled: set[str]) -> list[LightResult]:
+        """A result for each delivery: of the policies where they decide, else of the handler."""
+        results: dict[int, LightResult] = {}
+        fresh: list[int] = []
+        for place, delivery in enumerate(deliveries):
+            outcome = Cancelled(CancelReason.USER) if delivery.lease.event_id in cancelled else self._judge(delivery)
+            if outcome is not None:
+                results[place] = (outcome, [])
+            else:
+                fresh.append(place)
+        handled = await self._handle([deliveries[place] for place in fresh]) if fresh else []
+        results.update(zip(fresh, handled, strict=True))
+        return [results[place] for place in range(len(deliveries))]
+
+    def _judge(self, delivery: Delivery) -> Outcome | None:
+        return self._policies.judge(delivery)
+
+    def _outcome(self, result: Outcome | WorkersError, delivery: Delivery) -> Outcome:
+        return self._policies.decide(result, delivery) if isinstance(result, WorkersError) else result
+
+    async def _handle(self, deliveries: Sequence[Delivery]) -> Sequence[LightResult]:
+        """The handler's results. One event that trips the handler over does not take the batch with it."""
+        try:
+            async with asyncio.timeout(BATCH_SECONDS):
+                return await self._light(deliveries)
+        except WorkersError as error:
+            return [(error, [])] * len(deliveries)
+        except TimeoutError:
+            return [(TransientError("not handled in time", kind="TimeoutError"), [])] * len(deliveries)
+        except Exception as error:  # noqa: BLE001  # the dead-letter net of the batch
+            if len(deliveries) == 1:
+                return [(DeadLettered(DeadReason.BUG, bug_record(error)), [])]
+            return [(await self._handle([delivery]))[0] for delivery in deliveries]
+
+
+@cache
+def is_light(type_: str) -> bool:
+    """Whether events of this type need no model."""
+    return type_.removeprefix(PREFIX) not in TURN_REQUESTS
