@@ -4,8 +4,12 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import RedisClusterException, RedisError
 
 State = Redis | RedisCluster
+
+STATE_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError)
+"""What is raised while the state cannot be asked. (The exception of the cluster is no `RedisError`.)"""
 
 SOCKET_SECONDS = 5.0
 """Longest wait for a connection, for a reply, and for a free connection of the pool."""

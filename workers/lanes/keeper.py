@@ -1,0 +1,111 @@
+"""Keeps the leases of this process alive, and tells their holders when to stop."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from workers.lanes.connection import STATE_ERRORS, State
+from workers.lanes.keys import Keys
+from workers.lanes.lanes import Lanes
+from workers.policies.delivery import Lease
+
+log = logging.getLogger(__name__)
+
+LISTEN = timedelta(seconds=2)
+"""One wait for a message; also how long a half-open connection can hide, since each wait may ping."""
+
+PAUSE_AFTER_FAILURE = timedelta(seconds=0.5)
+
+
+@dataclass(slots=True)
+class _Held:
+    lease: Lease
+    on_lost: Callable[[], None]
+    on_cancel: Callable[[], None]
+    stopping: bool = False
+
+    def cancel(self) -> None:
+        """Once: the message and the renewal both tell."""
+        if not self.stopping:
+            self.stopping = True
+            self.on_cancel()
+
+
+class LeaseKeeper:
+    """Renews all leases of the process together, every quarter of their term, and listens for cancels.
+
+    The message of a cancel is at most once: one that was missed, or that came before `hold`, shows at the next renewal.
+    """
+
+    def __init__(self, lanes: Lanes, state: State, keys: Keys, *, lease: timedelta) -> None:
+        self._lanes, self._state = lanes, state
+        self._channel = keys.cancel_channel()
+        self._term = lease.total_seconds()
+        self._held: dict[str, _Held] = {}
+
+    def hold(self, lease: Lease, on_lost: Callable[[], None], on_cancel: Callable[[], None]) -> None:
+        """Keep a lease until it is released. Each callback is called at most once, on the loop."""
+        self._held[lease.token] = _Held(lease, on_lost, on_cancel)
+
+    def release(self, lease: Lease) -> None:
+        """Keep it no longer."""
+        self._held.pop(lease.token, None)
+
+    @property
+    def count(self) -> int:
+        """How many leases are held."""
+        return len(self._held)
+
+    async def run(self) -> None:
+        """Renew and listen until cancelled. Cancel it after the last turn was settled, or its lease runs out."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_renewing(), name="lease-renewal")
+            tasks.create_task(self._keep_listening(), name="cancel-listener")
+
+    async def _keep_renewing(self) -> None:
+        while True:
+            await asyncio.sleep(self._term / 4)
+            try:
+                async with asyncio.timeout(self._term):
+                    await self.renew()
+            except STATE_ERRORS as error:
+                # Nobody else can begin these events either while the state is away: go on, and ask again.
+                log.warning("leases_not_renewed", extra={"count": self.count, "error": type(error).__name__})
+
+    async def renew(self) -> None:
+        """Renew every lease once."""
+        held = list(self._held.values())
+        answers = await self._lanes.renew([item.lease for item in held])
+        for item, answer in zip(held, answers, strict=True):
+            # released while the call was under way: its holder has settled, and wants no word of it
+            if item.lease.token not in self._held:
+                continue
+            if answer == "lost":
+                self.release(item.lease)
+                item.on_lost()
+            elif answer == "cancelled":
+                item.cancel()
+
+    async def _keep_listening(self) -> None:
+        while True:
+            try:
+                await self._listen()
+            except STATE_ERRORS as error:
+                log.warning("cancels_not_heard", extra={"error": type(error).__name__})
+                await asyncio.sleep(PAUSE_AFTER_FAILURE.total_seconds())
+
+    async def _listen(self) -> None:
+        async with self._state.pubsub(ignore_subscribe_messages=True) as messages:
+            await messages.subscribe(self._channel)
+            while True:
+                message: Any = await messages.get_message(timeout=LISTEN.total_seconds())
+                if message is not None:
+                    self._cancel(message["data"].decode())
+
+    def _cancel(self, event_id: str) -> None:
+        for item in list(self._held.values()):
+            if item.lease.event_id == event_id:
+                item.cancel()
