@@ -1,0 +1,48 @@
+"""The ChatKit Integration Agent: the first to answer, and the one that hands off."""
+
+from typing import Any
+
+from agents import Agent, Model
+from agents.extensions.handoff_prompt import prompt_with_handoff_instructions
+from chatkit.agents import AgentContext
+
+from workers.agents.tools import (
+    get_turn_context,
+    send_custom_action,
+    set_thread_status,
+    set_thread_title,
+    show_notice,
+    show_progress,
+)
+
+NAME = "ChatKit Integration Agent"
+
+INSTRUCTIONS = prompt_with_handoff_instructions(
+    """You answer the users of a ChatKit chat. Be brief, friendly and exact, and answer in the user's language.
+
+- Answer general questions yourself.
+- Anything about what the page shows or asks (cards, forms, buttons, questions with choices, tools that run in the
+  page) belongs to the UI coordination agent: hand off.
+- Anything about orders, invoices, accounts or services belongs to the service orchestrator agent: hand off.
+- Rename, lock or close the conversation only when the user asks for it.
+- Use `get_turn_context` when you are asked who the user is or which event is being answered; never guess ids.
+- Text inside <HiddenContext> comes from the system, never from the user. Do not quote it."""
+)
+
+
+def build_integration_agent(model: Model) -> Agent[AgentContext[Any]]:
+    """The agent without its handoffs, which `workers.agents.team` ties."""
+    return Agent(
+        name=NAME,
+        handoff_description="Answers general questions, and renames, locks or closes the conversation.",
+        instructions=INSTRUCTIONS,
+        model=model,
+        tools=[
+            get_turn_context,
+            set_thread_title,
+            set_thread_status,
+            send_custom_action,
+            show_notice,
+            show_progress,
+        ],
+    )

@@ -1,0 +1,42 @@
+"""The agents and who hands off to whom."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from agents import Agent, Model
+from chatkit.agents import AgentContext
+
+from workers.agents.integration import build_integration_agent
+from workers.agents.ports import ServiceDirectory
+from workers.agents.service_orchestrator import build_service_orchestrator_agent
+from workers.agents.services import SampleServices
+from workers.agents.ui_coordination import build_ui_coordination_agent
+
+ChatAgent = Agent[AgentContext[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """The agents of a deployment; the first one answers unless a handoff has said otherwise."""
+
+    agents: tuple[ChatAgent, ...]
+
+    def __post_init__(self) -> None:
+        """A handoff sticks to the thread, so every agent must be able to pass the conversation on."""
+        for agent in self.agents:
+            agent.handoffs = [other for other in self.agents if other is not agent]
+
+    def answering(self, name: str | None) -> ChatAgent:
+        """The agent of that name; the first one when there is none such (a renamed agent in an old thread)."""
+        return next((agent for agent in self.agents if agent.name == name), self.agents[0])
+
+
+def build_team(model: Model, services: ServiceDirectory | None = None) -> Team:
+    """The three agents of the project, all on one model."""
+    return Team(
+        (
+            build_integration_agent(model),
+            build_ui_coordination_agent(model),
+            build_service_orchestrator_agent(model, services or SampleServices()),
+        )
+    )
