@@ -49,6 +49,11 @@ class Keys:
         return f"{self.prefix}:shards"
 
     @property
+    def workers(self) -> str:
+        """The live workers, by when they last signed."""
+        return f"{self.prefix}:workers"
+
+    @property
     def ingress(self) -> str:
         """The stream that upstream services write to."""
         return f"{self.prefix}:ingress"
