@@ -45,7 +45,7 @@ class Backoff:
 
     def delay(self, attempt: int, at_least: timedelta | None = None) -> timedelta:
         """How long to wait after `attempt` (from 1) failed; never less than `at_least` (a Retry-After)."""
-        interval = min(self.cap, self.base * 2 ** min(attempt - 1, 30))
+        interval: timedelta = min(self.cap, self.base * float(2 ** min(attempt - 1, 30)))
         jittered = interval / 2 + interval / 2 * self.random()
         return max(jittered, at_least + interval / 2 * self.random()) if at_least else jittered
 
