@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from amqp import Connection as AmqpConnection
 from amqp.exceptions import AccessRefused, NotAllowed, PreconditionFailed
 from kombu.connection import Connection
+from kombu.exceptions import OperationalError
 
 from workers.publisher.prepare import Prepared
 from workers.publisher.topology import CONTENT_TYPE, DEAD_QUEUE, EVENTS_EXCHANGE, PLAIN_QUEUE
@@ -46,12 +47,11 @@ class AmqpTransport:
         except BrokerAwayError:  # a nack or a return, raised by a callback below
             self._drop()
             raise
-        except REFUSED as error:
-            self._drop()
-            raise BrokerRefusedError(_words(error)) from error
-        except AWAY as error:
+        except (OperationalError, *AWAY) as error:
             self._drop()  # confirms of a batch that was given up must not meet the next one
-            raise BrokerAwayError(_words(error)) from error
+            cause = error.__cause__ if isinstance(error, OperationalError) and error.__cause__ else error
+            kind = BrokerRefusedError if isinstance(cause, REFUSED) else BrokerAwayError
+            raise kind(_words(cause)) from error
 
     def close(self) -> None:
         """Say goodbye to the broker; a connection that is lost already just goes."""
@@ -76,7 +76,7 @@ class AmqpTransport:
             heartbeat=0,  # nobody would send them while the publisher is idle
             transport_options={"read_timeout": timeout_seconds, "write_timeout": timeout_seconds},
         )
-        self._connection.connect()
+        self._connection.ensure_connection(max_retries=0)  # one retry layer only: ours
         self._channel = self._connection.channel()
         declare(self._channel)
         self._channel.confirm_select()
@@ -138,5 +138,5 @@ def _tls(url: str) -> dict[str, Any] | bool:
     return {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": parts.hostname} if parts.scheme == "amqps" else False
 
 
-def _words(error: Exception) -> str:
+def _words(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

@@ -49,6 +49,7 @@ class Publisher:
         self._schedule = RetrySchedule(timeout_seconds)
         self._linger_seconds = linger_seconds
         self._max_event_bytes = max_event_bytes
+        self._closed = False
         self._open()
 
     def _open(self) -> None:
@@ -65,7 +66,7 @@ class Publisher:
             InvalidEventError: names every wrong field; nothing was sent.
             PublishError: the broker could not be reached in time, or refused; it may have arrived nevertheless.
         """
-        self._after_fork()
+        self._ready()
         prepared = self._prepare(event)
         if self._linger_seconds is None:
             self._send([prepared])
@@ -80,7 +81,7 @@ class Publisher:
             InvalidEventError: as `events[3].data.type: …`.
             PublishError: says how many were confirmed before.
         """
-        self._after_fork()
+        self._ready()
         prepared = prepare_all(events, now=datetime.now(UTC), max_bytes=self._max_event_bytes)
         self.flush()  # what lingers was handed over earlier
         confirmed = 0
@@ -94,7 +95,7 @@ class Publisher:
 
     async def apublish(self, event: Publishable) -> Published:
         """`publish` for asyncio: concurrent calls share round trips. Returns when the broker has the event."""
-        self._after_fork()
+        self._ready()
         prepared = self._prepare(event)
         (future,) = self._batcher.put([prepared])
         await asyncio.wrap_future(future)
@@ -102,20 +103,23 @@ class Publisher:
 
     async def apublish_many(self, events: Iterable[Publishable]) -> list[Published]:
         """`publish_many` for asyncio."""
-        self._after_fork()
+        self._ready()
         prepared = prepare_all(events, now=datetime.now(UTC), max_bytes=self._max_event_bytes)
         await asyncio.gather(*(asyncio.wrap_future(future) for future in self._batcher.put(prepared)))
         return [item.published for item in prepared]
 
     def flush(self) -> None:
         """Send what lingers and wait for its confirmation. Raises the first `PublishError` since the last flush."""
-        self._after_fork()
+        self._ready()
         self._batcher.flush()
         self._raise_failed()
 
     def close(self) -> None:
         """Flush and disconnect. A closed publisher publishes no more."""
-        self._after_fork()
+        if self._closed:
+            return
+        self._ready()
+        self._closed = True
         try:
             self._batcher.close()
             self._raise_failed()
@@ -158,7 +162,9 @@ class Publisher:
         if failed:
             raise PublishError(f"{len(failed)} events were not sent: {failed[0]}") from failed[0]
 
-    def _after_fork(self) -> None:
+    def _ready(self) -> None:
         """A forked child must not share the parent's socket, nor its lock that may be held for ever."""
+        if self._closed:
+            raise PublishError("the publisher is closed")
         if self._process != os.getpid():
             self._open()

@@ -1,0 +1,176 @@
+"""The intake: group commit, order, light rounds."""
+
+import asyncio
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from schemas.outcome import Cancelled, CancelReason, DeadLettered, DeadReason, Done
+from tests.builders import create_event, feedback_event, message_event
+from tests.unit.ingest.doubles import Bench, MemoryLanes, RememberedRuns
+from workers.errors import PermanentError, TransientError
+from workers.lanes.records import Accepted, Refused
+from workers.policies.delivery import Delivery
+
+
+async def test_events_of_concurrent_callers_share_batches() -> None:
+    async with Bench() as bench:
+        events = [feedback_event(f"thr_{number}") for number in range(150)]
+        answers = await asyncio.gather(*(bench.intake.submit([event]) for event in events))
+        assert [answer[0].event_id for answer in answers] == [event.event_id for event in events]
+        assert bench.lanes.batches == [100, 50]
+
+
+async def test_a_large_submission_is_cut_into_batches_and_answered_in_order() -> None:
+    async with Bench() as bench:
+        events = [feedback_event("thr_1") for _ in range(250)]
+        answers = await bench.intake.submit(events)
+        assert [answer.event_id for answer in answers] == [event.event_id for event in events]
+        assert bench.lanes.batches == [100, 100, 50]
+
+
+async def test_light_events_of_a_lane_run_in_order_of_acceptance() -> None:
+    async with Bench() as bench:
+        events = [feedback_event("thr_1") for _ in range(20)]
+        await bench.intake.submit(events)
+        await bench.settle_down()
+        assert bench.runs.order == [event.id for event in events]
+
+
+async def test_light_events_of_many_lanes_run_in_one_batch() -> None:
+    async with Bench() as bench:
+        await bench.intake.submit([feedback_event(f"thr_{number}") for number in range(60)])
+        await bench.settle_down()
+        assert [len(batch) for batch in bench.runs.batches] == [60]
+
+
+async def test_a_turn_gets_a_wake_up_on_its_queue_and_is_not_run_here() -> None:
+    async with Bench() as bench:
+        event = create_event(priority="background")
+        await bench.intake.submit([event])
+        await bench.settle_down()
+        assert [(wake.event_id, wake.queue) for wake in bench.wakes.sent] == [(event.event_id, "q.background")]
+        assert bench.runs.order == []
+
+
+async def test_a_turn_behind_a_light_event_is_woken_when_its_time_comes() -> None:
+    async with Bench() as bench:
+        turn = message_event("thr_1")
+        await bench.intake.submit([feedback_event("thr_1"), turn, feedback_event("thr_1")])
+        await bench.settle_down()
+        assert [wake.event_id for wake in bench.wakes.sent] == [turn.event_id]
+        assert len(bench.runs.order) == 1
+
+
+async def test_the_frames_of_a_light_event_go_out_with_its_settlement() -> None:
+    async with Bench() as bench:
+        await bench.intake.submit([feedback_event("thr_1")])
+        await bench.settle_down()
+        [settlement] = bench.lanes.settled
+        assert settlement.outcome == Done()
+        assert settlement.final_frames == (b'{"type":"ok"}',)
+
+
+async def test_a_duplicate_gets_the_first_acceptance_and_runs_once() -> None:
+    async with Bench() as bench:
+        event = feedback_event("thr_1")
+        answers = await asyncio.gather(*(bench.intake.submit([event]) for _ in range(50)))
+        await bench.settle_down()
+        accepted = [answer for [answer] in answers if isinstance(answer, Accepted)]
+        assert len(accepted) == 50
+        assert {answer.acceptance for answer in accepted} == {1}
+        assert [answer.duplicate for answer in accepted].count(False) == 1
+        assert bench.runs.order == [event.id]
+
+
+async def test_a_full_lane_refuses_the_caller() -> None:
+    async with Bench(lanes=MemoryLanes(lane_bound=1)) as bench:
+        answers = await bench.intake.submit([create_event(id="1"), message_event("thr_9"), message_event("thr_9")])
+        assert [isinstance(answer, Refused) for answer in answers] == [False, False, True]
+
+
+async def test_when_redis_is_away_the_callers_of_the_batch_are_told_and_the_next_ones_are_served() -> None:
+    async with Bench(lanes=MemoryLanes(failures=[RedisConnectionError("away")])) as bench:
+        with pytest.raises(RedisConnectionError):
+            await bench.intake.submit([feedback_event("thr_1")])
+        assert isinstance((await bench.intake.submit([feedback_event("thr_1")]))[0], Accepted)
+
+
+async def test_what_is_left_of_a_failed_submission_does_not_overtake_what_failed() -> None:
+    async with Bench(lanes=MemoryLanes(failures=[RedisConnectionError("away")])) as bench:
+        with pytest.raises(RedisConnectionError):
+            await bench.intake.submit([feedback_event("thr_1") for _ in range(150)])
+        await bench.intake.submit([feedback_event("thr_2")])
+        assert bench.lanes.batches == [1]
+
+
+async def test_a_caller_that_goes_away_takes_nothing_with_it() -> None:
+    async with Bench() as bench:
+        gone = asyncio.create_task(bench.intake.submit([feedback_event("thr_1")]))
+        await asyncio.sleep(0)
+        gone.cancel()
+        stays = feedback_event("thr_2")
+        assert (await bench.intake.submit([stays]))[0].event_id == stays.event_id
+
+
+async def test_a_failed_light_event_is_settled_as_the_policies_decide() -> None:
+    runs = RememberedRuns(answer=lambda _: PermanentError("no such item"))
+    async with Bench(runs=runs) as bench:
+        await bench.intake.submit([feedback_event("thr_1")])
+        await bench.settle_down()
+        [settlement] = bench.lanes.settled
+        assert isinstance(settlement.outcome, DeadLettered)
+        assert settlement.outcome.reason is DeadReason.PERMANENT
+
+
+async def test_an_event_that_trips_the_handler_over_does_not_take_its_batch_with_it() -> None:
+    def answer(delivery: Delivery) -> Done:
+        if delivery.event.id == "bad":
+            raise ZeroDivisionError
+        return Done()
+
+    async with Bench(runs=RememberedRuns(answer=answer)) as bench:
+        await bench.intake.submit([feedback_event("thr_1"), feedback_event("thr_2", id="bad"), feedback_event("thr_3")])
+        await bench.settle_down()
+        outcomes = [settlement.outcome for settlement in bench.lanes.settled]
+        assert [type(outcome) for outcome in outcomes] == [Done, DeadLettered, Done]
+
+
+async def test_a_light_event_that_the_user_cancelled_is_not_run() -> None:
+    lanes = MemoryLanes()
+    async with Bench(lanes=lanes) as bench:
+        event = feedback_event("thr_1")
+        lanes.cancelled.add(event.event_id)
+        await bench.intake.submit([event])
+        await bench.settle_down()
+        assert [settlement.outcome for settlement in lanes.settled] == [Cancelled(CancelReason.USER)]
+        assert bench.runs.order == []
+
+
+async def test_the_body_of_an_event_that_was_just_accepted_is_not_asked_for_again() -> None:
+    async with Bench() as bench:
+        await bench.intake.submit([feedback_event("thr_1"), feedback_event("thr_1")])
+        await bench.settle_down()
+        assert [start.want_body for starts in bench.lanes.starts for start in starts] == [False, False]
+
+
+async def test_a_head_that_another_worker_accepted_is_run_from_its_stored_body() -> None:
+    async with Bench() as bench:
+        event = feedback_event("thr_1")
+        [accepted] = await bench.lanes.accept([(event, "q")])
+        assert isinstance(accepted, Accepted)
+        assert accepted.wake is not None
+        bench.rounds.put([accepted.wake])
+        await bench.settle_down()
+        assert bench.runs.order == [event.id]
+
+
+async def test_closing_finishes_what_was_taken_and_takes_no_more() -> None:
+    bench = Bench()
+    await bench.intake.start()
+    submitting = bench.intake.submit([feedback_event("thr_1") for _ in range(120)])
+    answers, _ = await asyncio.gather(submitting, bench.intake.close())
+    assert len(answers) == 120
+    assert len(bench.runs.order) == 120
+    with pytest.raises(TransientError):
+        await bench.intake.submit([feedback_event("thr_1")])
