@@ -41,7 +41,7 @@ from chatkit.types import (
     UserMessageTextContent,
     WidgetItem,
 )
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 __all__ = [
     "READ_REQUESTS",
@@ -84,6 +84,7 @@ __all__ = [
     "UserMessageTextContent",
     "WidgetItem",
     "request_adapter",
+    "request_models",
     "request_types",
     "stream_event_adapter",
 ]
@@ -120,7 +121,13 @@ def stream_event_adapter() -> TypeAdapter[ThreadStreamEvent]:
 
 
 @cache
+def request_models() -> dict[str, type[BaseModel]]:
+    """Request type -> its official model, of the installed `openai-chatkit`."""
+    union, _discriminator = get_args(ChatKitReq)
+    return {model.model_fields["type"].default: model for model in get_args(union)}
+
+
+@cache
 def request_types() -> tuple[str, ...]:
     """Every request type of the installed `openai-chatkit`, sorted."""
-    union, _discriminator = get_args(ChatKitReq)
-    return tuple(sorted(model.model_fields["type"].default for model in get_args(union)))
+    return tuple(sorted(request_models()))

@@ -2,64 +2,69 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-import pydantic_core
 from pydantic import (
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
-    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from schemas.chatkit import TURN_REQUESTS, request_adapter, request_types
-from schemas.errors import EventTooLargeError, FieldProblem, InvalidEventError
-from schemas.sessions import NAME_PATTERN, SESSION_EVENTS, Name, SessionEventData
-from schemas.ui import UI_EVENTS
+from schemas.actions import ActionSend
+from schemas.catalogue import ACTION_SEND, PREFIX, SESSION_PREFIX, UI_PREFIX, event_types
+from schemas.chatkit import TURN_REQUESTS
+from schemas.checks import SESSION_LANE, data_problems, extension_problems, named_thread
+from schemas.decode import decode_json, decode_object
+from schemas.errors import FieldProblem, InvalidEventError
+from schemas.names import JSON_TYPE_PATTERN, TEXT_PATTERN, Name, TraceParent
+from schemas.wording import bounded, problems_of
+
+__all__ = [
+    "ACTION_SEND",
+    "DEFAULT_TENANT",
+    "MAX_EVENT_BYTES",
+    "PREFIX",
+    "SESSION_PREFIX",
+    "UI_PREFIX",
+    "ActionSend",
+    "Event",
+    "Priority",
+    "check_fields",
+    "decode_json",
+    "event_id",
+    "event_types",
+    "is_stale",
+    "parse_event",
+    "thread_id_of",
+]
 
 MAX_EVENT_BYTES = 1_048_576
 """Default bound of one event, in bytes of JSON."""
 
 DEFAULT_TENANT = "default"
 
-PREFIX = "chatkit."
-UI_PREFIX = "chatkit.ui."
-SESSION_PREFIX = "chatkit.session."
-ACTION_SEND = "chatkit.action.send"
-
 Priority = Literal["interactive", "background"]
-TraceParent = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")]
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
 
-class ActionSend(BaseModel):
-    """Data of `chatkit.action.send`: an effect for the thread's open clients, or a message into the thread."""
+def _timestamp(value: Any) -> Any:
+    """pydantic would take a number, or a time without seconds or zone, as well."""
+    if isinstance(value, datetime) or (isinstance(value, str) and _RFC_3339.fullmatch(value)):
+        return value
+    raise PydanticCustomError("timestamp", "not an RFC 3339 time")
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    class Effect(BaseModel):
-        """A client effect: its name and data."""
-
-        model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-        name: str = Field(min_length=1, max_length=200)
-        data: dict[str, Any] = Field(default_factory=dict)
-
-    thread_id: Name
-    effect: Effect | None = None
-    message: Annotated[str, StringConstraints(min_length=1, max_length=32_768)] | None = None
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> "ActionSend":
-        if (self.effect is None) == (self.message is None):
-            raise PydanticCustomError("one_of", "give either effect or message")
-        return self
+Timestamp = Annotated[AwareDatetime, BeforeValidator(_timestamp)]
 
 
 class Event(BaseModel):
@@ -68,20 +73,20 @@ class Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", hide_input_in_errors=True)
 
     specversion: Literal["1.0"]
-    id: Annotated[str, StringConstraints(min_length=1, max_length=512)]
-    source: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
-    type: Annotated[str, StringConstraints(min_length=1, max_length=128)]
-    time: AwareDatetime | None = None
-    subject: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
-    datacontenttype: Literal["application/json"] | None = None
-    data: dict[str, Any]
+    # No control characters: `source + "\n" + id` is hashed, and two events must not get one id.
+    id: Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=TEXT_PATTERN)]
+    source: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=TEXT_PATTERN)]
+    type: Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=TEXT_PATTERN)]
+    time: Timestamp | None = None
+    subject: Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=TEXT_PATTERN)] | None = None
+    datacontenttype: Annotated[str, StringConstraints(max_length=128, pattern=JSON_TYPE_PATTERN)] | None = None
+    dataschema: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=TEXT_PATTERN)] | None = None
+    data: dict[str, Any] = Field(default_factory=dict)
 
     tenant: Name = DEFAULT_TENANT
     userid: Name
-    expirytime: AwareDatetime | None = None
-    traceparent: (
-        Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")] | None
-    ) = None
+    expirytime: Timestamp | None = None
+    traceparent: TraceParent | None = None
     priority: Priority = "interactive"
 
     @cached_property
@@ -94,13 +99,8 @@ class Event(BaseModel):
         """The thread that the event belongs to; of `threads.create`, the one it will make."""
         if self.type == "chatkit.threads.create":
             return thread_id_of(self.event_id)
-        if self.type == ACTION_SEND:
-            return str(self.data["thread_id"])
-        params = self.data.get("params")
-        thread = (
-            params.get("thread_id") if isinstance(params, dict) and not self.is_ui and not self.is_session else None
-        )
-        return thread if isinstance(thread, str) else None
+        named = named_thread(self.type, self.data)
+        return named[1] if named is not None else None
 
     @property
     def is_ui(self) -> bool:
@@ -121,16 +121,23 @@ class Event(BaseModel):
         if self.thread_id is not None:
             return f"{self.tenant}/{self.thread_id}"
         session = self.data.get("session_id") if self.is_ui or self.is_session else None
-        return f"{self.tenant}/session:{session or self.userid}"
+        return f"{self.tenant}/{SESSION_LANE}{session or self.userid}"
 
     def to_json(self) -> str:
         """The event as structured-mode JSON, without what was not given."""
         return self.model_dump_json(exclude_unset=True)
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A changed copy. Ids and lane are worked out anew: those of the original may be wrong for it."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in ("event_id", "thread_id", "lane"):
+            copied.__dict__.pop(name, None)
+        return copied
+
 
 def event_id(source: str, id_: str) -> str:
     """`evt_` + 26 characters of base32 of SHA-256 of `source + "\\n" + id`."""
-    digest = hashlib.sha256(f"{source}\n{id_}".encode()).digest()
+    digest = hashlib.sha256(f"{source}\n{id_}".encode()).digest()[:20]  # 26 characters need 17 of its bytes
     return "evt_" + base64.b32encode(digest).decode().lower()[:26]
 
 
@@ -139,16 +146,9 @@ def thread_id_of(create_event_id: str) -> str:
     return "thr_" + create_event_id.removeprefix("evt_")
 
 
-def event_types() -> tuple[str, ...]:
-    """Every event type that is taken, sorted."""
-    return tuple(
-        sorted(
-            [PREFIX + name for name in request_types()]
-            + [UI_PREFIX + name for name in UI_EVENTS]
-            + [SESSION_PREFIX + name for name in SESSION_EVENTS]
-            + [ACTION_SEND]
-        )
-    )
+def is_stale(event: Event, now: datetime) -> bool:
+    """Whether the event's `expirytime` has passed."""
+    return event.expirytime is not None and event.expirytime <= now
 
 
 def parse_event(raw: bytes | str | Mapping[str, Any], *, max_bytes: int = MAX_EVENT_BYTES) -> Event:
@@ -156,95 +156,42 @@ def parse_event(raw: bytes | str | Mapping[str, Any], *, max_bytes: int = MAX_EV
 
     Args:
         raw: UTF-8 JSON, or the decoded object.
-        max_bytes: bound of the JSON, checked before it is parsed (decoded objects were bounded by their transport).
+        max_bytes: bound of the JSON, checked before it is parsed.
 
     Raises:
         EventTooLargeError: larger than `max_bytes`.
         InvalidEventError: names every wrong field, never its content.
     """
-    fields = raw if isinstance(raw, Mapping) else decode_json(raw, max_bytes=max_bytes)
-    if not isinstance(fields, Mapping):
-        raise InvalidEventError([FieldProblem("event", "must be a JSON object")])
+    if isinstance(raw, Mapping):
+        return check_fields(decode_object(raw, max_bytes=max_bytes))
+    return check_fields(decode_json(raw, max_bytes=max_bytes))
+
+
+def check_fields(value: Any) -> Event:
+    """Check one event that `decode_json` gave (an element of a batch, say).
+
+    Raises:
+        InvalidEventError: names every wrong field of envelope, extensions and data at once.
+    """
+    if not isinstance(value, dict):
+        raise InvalidEventError([FieldProblem("event", "must be a JSON object with the CloudEvents attributes")])
+    # CloudEvents: an attribute that is null is an attribute that was not given
+    fields = {name: attribute for name, attribute in value.items() if attribute is not None}
+    event, problems = None, []
     try:
         event = Event.model_validate(fields)
     except ValidationError as error:
-        raise InvalidEventError(_problems(error)) from None
-    problems = _data_problems(event) or _subject_problems(event) or _extension_problems(event)
-    if problems:
-        raise InvalidEventError(problems)
+        problems = problems_of(error, fields)
+    problems += extension_problems(fields, Event.model_fields)
+    problems += data_problems(fields.get("type"), fields.get("data"))
+    if event is not None and not problems:
+        problems += _subject_problems(event)
+    if problems or event is None:
+        raise InvalidEventError(bounded(problems))
     return event
 
 
-def decode_json(raw: bytes | str, *, max_bytes: int) -> Any:
-    """Decode bounded JSON. Raises `EventTooLargeError`, or `InvalidEventError` for what is not UTF-8 JSON."""
-    data = raw.encode() if isinstance(raw, str) else raw
-    if len(data) > max_bytes:
-        raise EventTooLargeError(len(data), max_bytes)
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidEventError([FieldProblem("event", f"is not UTF-8 (byte {error.start})")]) from None
-    try:
-        return pydantic_core.from_json(data, allow_inf_nan=False)
-    except ValueError as error:
-        raise InvalidEventError([FieldProblem("event", f"is not JSON: {error}")]) from None
-
-
-def _problems(error: ValidationError, prefix: str = "") -> list[FieldProblem]:
-    """Our own wording of a pydantic error: the place and the remedy, without the input."""
-    problems = []
-    for detail in error.errors(include_input=False, include_url=False, include_context=False):
-        # a tagged union puts the tag into the path; the reader of the message knows it from `type`
-        path = [str(part) for part in detail["loc"] if not (prefix and str(part) in request_types())]
-        field = ".".join([prefix, *path] if prefix else path) or "event"
-        problems.append(FieldProblem(field, _sentence(detail["msg"])))
-    return problems
-
-
-def _sentence(message: str) -> str:
-    return message[:1].lower() + message[1:]
-
-
-def _data_problems(event: Event) -> list[FieldProblem]:
-    data = event.data
-    name = event.type.removeprefix(PREFIX)
-    try:
-        if event.is_ui and (ui_model := UI_EVENTS.get(event.type.removeprefix(UI_PREFIX))) is not None:
-            ui_model.model_validate(data)
-        elif event.is_session and event.type.removeprefix(SESSION_PREFIX) in SESSION_EVENTS:
-            SessionEventData.model_validate(data)
-        elif event.type == ACTION_SEND:
-            ActionSend.model_validate(data)
-        elif name != event.type and name in request_types():
-            if data.get("type") != name:
-                return [FieldProblem("data.type", f"must be {name!r}, as the event's type says")]
-            request_adapter().validate_python(data)
-        else:
-            return [FieldProblem("type", f"is not known; known types: {', '.join(event_types())}")]
-    except ValidationError as error:
-        return _problems(error, "data")
-    return []
-
-
 def _subject_problems(event: Event) -> list[FieldProblem]:
-    if event.thread_id is not None and not NAME_PATTERN.fullmatch(event.thread_id):
-        return [
-            FieldProblem("data.params.thread_id", "must be 1 to 128 characters without white space, slash or braces")
-        ]
-    if event.subject is not None and event.thread_id is not None and event.subject != event.thread_id:
-        return [FieldProblem("subject", "must be the thread id of data, or be left out")]
-    return []
-
-
-def _extension_problems(event: Event) -> list[FieldProblem]:
-    extra = event.model_extra or {}
-    return [
-        FieldProblem(name, "is no CloudEvents attribute name (a-z and 0-9, at most 20)")
-        for name in extra
-        if not (name.isascii() and name.isalnum() and name == name.lower() and len(name) <= 20)
-    ]
-
-
-def is_stale(event: Event, now: datetime) -> bool:
-    """Whether the event's `expirytime` has passed."""
-    return event.expirytime is not None and event.expirytime <= now
+    if event.subject is None or event.thread_id is None or event.subject == event.thread_id:
+        return []
+    return [FieldProblem("subject", "must be the thread id that data names, or be left out")]

@@ -1,15 +1,19 @@
 """Session events of the queue, and the bodies of `/v1/sessions`."""
 
-import re
 from datetime import datetime
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-NAME_PATTERN = re.compile(r"[^\s/{}\x00-\x1f\x7f]{1,128}")
+from schemas.names import NAME_PATTERN, Name
 
-Name = Annotated[str, Field(min_length=1, max_length=128, pattern=f"^{NAME_PATTERN.pattern}$")]
-"""A tenant, user or session name: no white space, no slash, no braces (they are part of Redis keys)."""
+__all__ = [
+    "NAME_PATTERN",
+    "SESSION_EVENTS",
+    "Name",
+    "Session",
+    "SessionEventData",
+    "SessionRequest",
+]
 
 
 class SessionRequest(BaseModel):

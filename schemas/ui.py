@@ -1,18 +1,19 @@
 """The 13 DOM events of a ChatKit element that a page forwards, as `chatkit.ui.<name>`."""
 
-from functools import cache
-from typing import Annotated, Any, Literal, cast
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.names import Name
 
 
 class UiEventData(BaseModel):
     """What every UI event may say: which browser session and which thread the page showed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
 
-    session_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
-    thread_id: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(default=None, alias="threadId")
+    session_id: Name | None = None
+    thread_id: Name | None = Field(default=None, alias="threadId")
 
 
 class UiError(BaseModel):
@@ -34,7 +35,7 @@ class UiNamedData(UiEventData):
     """`effect`, `deeplink` and `log`: a name and data."""
 
     name: str = Field(min_length=1, max_length=200)
-    data: dict[str, Any] = Field(default_factory=dict)
+    data: dict[str, Any] | None = None
 
 
 class UiThreadChangeData(UiEventData):
@@ -44,7 +45,7 @@ class UiThreadChangeData(UiEventData):
 class UiThreadLoadData(UiEventData):
     """`thread.load.start` and `thread.load.end`."""
 
-    thread_id: str = Field(alias="threadId", min_length=1, max_length=128)
+    thread_id: Name = Field(alias="threadId")
 
 
 class UiToolChangeData(UiEventData):
@@ -68,20 +69,3 @@ UI_EVENTS: dict[str, type[UiEventData]] = {
     "thread.load.end": UiThreadLoadData,
     "tool.change": UiToolChangeData,
 }
-
-
-@cache
-def ui_documents() -> TypeAdapter[Any]:
-    """One named model per UI event, for the generated schema documents."""
-    models = tuple(
-        create_model(
-            "Ui" + "".join(word.title() for word in name.split(".")),
-            __base__=data,
-            event=(cast("Any", Literal[name]), name),
-        )
-        for name, data in UI_EVENTS.items()
-    )
-    union: Any = models[0]
-    for model in models[1:]:
-        union = union | model
-    return TypeAdapter(union)
