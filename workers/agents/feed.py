@@ -1,39 +1,37 @@
-"""The feed of a turn: what the run streams and what its tools show, in the order in which they arose.
-
-`chatkit.agents.stream_agent_response` merges two sources, the run and the `AgentContext`'s queue, with a task per event
-and in no particular order when both are ready. The feed gives it one source instead: tools' events enter the feed
-when they are put, and each step is a future, mostly a finished one. Its queue only carries the end.
-"""
+"""The feed of a turn: what the model streams and what the tools show, in the order in which they arose."""
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from agents import RunResultStreaming
-from chatkit.agents import _EventWrapper, _QueueCompleteSentinel
+from agents.items import TResponseStreamEvent
+from chatkit.agents import _QueueCompleteSentinel
 
 from schemas.chatkit import ThreadStreamEvent
 
-SHOWN = frozenset(
-    {
-        "response.content_part.added",
-        "response.output_text.delta",
-        "response.output_text.done",
-        "response.output_text.annotation.added",
-        "response.output_item.added",
-        "response.output_item.done",
-        "response.image_generation_call.partial_image",
-        "response.reasoning_summary_text.delta",
-        "response.reasoning_summary_text.done",
-    }
-)
-"""The model's events that ChatKit's converter looks at. Passing on only these saves a step for each other one."""
-
-RESPONSE_END = "response.completed"
-
 STOP_SECONDS = 5.0
 """How long a cancelled run may take to end: a tool that swallows its cancellation must not hold the turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEvent:
+    """An event of a model's response: `response` counts the responses of the turn, from 0."""
+
+    data: TResponseStreamEvent
+    response: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEvent:
+    """What a tool shows through its `AgentContext`."""
+
+    event: ThreadStreamEvent
+
+
+FeedEvent = ModelEvent | ToolEvent
 
 
 class ToolEvents(asyncio.Queue[Any]):
@@ -51,7 +49,7 @@ class ToolEvents(asyncio.Queue[Any]):
         if isinstance(item, _QueueCompleteSentinel):
             super().put_nowait(item)
         else:
-            self._feed.push(_EventWrapper(item))
+            self._feed.push(ToolEvent(item))
 
     async def get(self) -> Any:
         self.reader = asyncio.current_task()  # ChatKit forgets this task when a run raises
@@ -62,86 +60,71 @@ class ToolEvents(asyncio.Queue[Any]):
 
 
 class TurnFeed:
-    """Both sources of a turn as the one that `stream_agent_response` reads. Stands in for a `RunResultStreaming`."""
+    """One reader, and writers on the same loop: the relayed model, the tools, and the end of the run."""
 
     def __init__(self) -> None:
         self.tool_events = ToolEvents(self)
-        self.data: Any = None  # the model's event that the converter works on; None while it passes on a tool's
-        self.responses = 0  # how many model responses are complete
-        self._ready: deque[Any] = deque()
-        self._next: asyncio.Future[Any] | None = None
+        self._responses = 0
+        self._ready: deque[FeedEvent] = deque()
+        self._news: asyncio.Future[None] | None = None
         self._ended = False
         self._error: Exception | None = None
         self._run: RunResultStreaming | None = None
-        self._pump: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
 
-    def start(self, run: RunResultStreaming) -> None:
-        """Begin to take the events of a run."""
+    def watch(self, run: RunResultStreaming) -> None:
+        """End the feed when the run ends, with its error if it fails."""
         self._run = run
-        self._pump = asyncio.create_task(self._take(run))
+        self._watch = asyncio.create_task(self._until_end(run))
 
-    def push(self, event: Any) -> None:
-        """Append an event, or hand it to the reader that waits."""
-        waiting = self._next
-        if waiting is not None and not waiting.done():
-            self._hand_out(event)
-            waiting.set_result(event)
-        else:
-            self._ready.append(event)
+    def next_response(self) -> int:
+        """The number of the response that begins now."""
+        number, self._responses = self._responses, self._responses + 1
+        return number
 
-    def stream_events(self) -> AsyncIterator[Any]:
-        return self
+    def push(self, event: FeedEvent) -> None:
+        """Append an event."""
+        self._ready.append(event)
+        self._wake()
 
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self
-
-    def __anext__(self) -> "asyncio.Future[Any]":
-        self._next = step = asyncio.get_running_loop().create_future()
-        if self._ready:
-            event = self._ready.popleft()
-            self._hand_out(event)
-            step.set_result(event)
-        elif self._ended:
-            step.set_exception(self._error or StopAsyncIteration())
-        return step
+    async def next(self) -> FeedEvent | None:
+        """The next event; None when the run has ended. Raises what the run raised, after its last event."""
+        while not self._ready:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                return None
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+        return self._ready.popleft()
 
     async def close(self) -> None:
         """Stop the run if it still goes on, and leave no task and no unread exception behind."""
-        tasks = [task for task in (self._pump, self.tool_events.reader) if task is not None]
-        if self._run is not None:
-            if not self._ended:
-                self._run.cancel()
-            if self._run.run_loop_task is not None:
-                tasks.append(self._run.run_loop_task)
+        if self._run is not None and not self._ended:
+            self._run.cancel()
+        run_task = self._run.run_loop_task if self._run is not None else None
+        tasks = [task for task in (self._watch, self.tool_events.reader, run_task) if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_SECONDS)
-        for future in (self._next, *tasks):
-            if future is not None and not future.cancel() and not future.cancelled():
-                future.exception()  # marks it as seen: the reader has had it, or is gone
+        for task in tasks:
+            if task.done() and not task.cancelled():
+                task.exception()  # marks it as seen: the reader has had it, or has left
 
-    def _hand_out(self, event: Any) -> None:
-        """Remember what the converter works on: its events carry the provider's item id only, which is not unique."""
-        if type(event) is _EventWrapper:
-            self.data = None
-            return
-        self.data = event.data
-        if event.data.type == RESPONSE_END:
-            self.responses += 1
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
-    async def _take(self, run: RunResultStreaming) -> None:
+    async def _until_end(self, run: RunResultStreaming) -> None:
         try:
-            async for event in run.stream_events():
-                if event.type == "raw_response_event" and (event.data.type in SHOWN or event.data.type == RESPONSE_END):
-                    self.push(event)
-        except Exception as error:  # noqa: BLE001  # handed to the reader, who raises it
-            self._end(error)
-        else:
-            self._end(None)
+            async for _ in run.stream_events():
+                pass  # the relayed model has given us what is shown of it, sooner and in order with the tools
+        except Exception as error:  # noqa: BLE001  # raised to the reader
+            self._error = error
+        self._ended = True
+        self._wake()
 
-    def _end(self, error: Exception | None) -> None:
-        self._ended, self._error = True, error
-        waiting = self._next
-        if waiting is not None and not waiting.done():
-            waiting.set_exception(error or StopAsyncIteration())
+
+CURRENT_FEED: ContextVar[TurnFeed | None] = ContextVar("turn_feed", default=None)
+"""The feed of the turn that this task runs: agents and models are shared by all turns of the process."""

@@ -1,5 +1,7 @@
 """Ids of a turn's messages: the same in every attempt, whatever ids the provider gives."""
 
+from collections.abc import Iterator, Sequence
+
 from schemas.chatkit import (
     AssistantMessageItem,
     ThreadItemAddedEvent,
@@ -8,7 +10,7 @@ from schemas.chatkit import (
     ThreadItemUpdatedEvent,
     ThreadStreamEvent,
 )
-from workers.agents.feed import TurnFeed
+from workers.agents.feed import ModelEvent
 
 
 class MessageIds:
@@ -19,33 +21,36 @@ class MessageIds:
     that runs beside it came first.
     """
 
-    def __init__(self, base: str, feed: TurnFeed) -> None:
+    def __init__(self, base: str) -> None:
         self._base = base
-        self._feed = feed
         self._given: dict[str, list[str]] = {}
 
-    def rewrite(self, event: ThreadStreamEvent) -> None:
-        """Change the event in place; tools' own items, workflows and images have our ids already."""
-        data = self._feed.data
-        if data is None:
-            return
-        if type(event) is ThreadItemUpdatedEvent:
-            if event.item_id == getattr(data, "item_id", None):
-                event.item_id = self._here(data.output_index)
-        elif isinstance(event, ThreadItemAddedEvent | ThreadItemDoneEvent):
-            item = event.item
-            if isinstance(item, AssistantMessageItem) and item.id == data.item.id:
-                item.id = self._here(data.output_index)
-                self._given.setdefault(data.item.id, []).append(item.id)
-
-    def removals(self, event: ThreadItemRemovedEvent) -> list[ThreadItemRemovedEvent]:
-        """A removal by the provider's id as removals of every item that was shown for it."""
-        shown = dict.fromkeys(self._given.get(event.item_id, [event.item_id]))
-        return [ThreadItemRemovedEvent(item_id=item_id) for item_id in shown]
+    def at(self, response: int, output_index: int) -> str:
+        """The id of the message at a place of the run."""
+        return f"{self._base}_{response}_{output_index}"
 
     def unwritten(self) -> str:
         """The id of the one message that no model wrote."""
         return f"{self._base}_end"
 
-    def _here(self, output_index: int) -> str:
-        return f"{self._base}_{self._feed.responses}_{output_index}"
+    def rewrite(self, event: ThreadStreamEvent, source: ModelEvent) -> None:
+        """Change a frame of a model's event in place. Workflows and images have our ids already."""
+        data = source.data
+        if isinstance(event, ThreadItemUpdatedEvent):
+            if event.item_id == getattr(data, "item_id", None):
+                event.item_id = self.at(source.response, data.output_index)  # type: ignore[union-attr]  # it has both
+        elif isinstance(event, ThreadItemAddedEvent | ThreadItemDoneEvent):
+            item = event.item
+            if isinstance(item, AssistantMessageItem):
+                provider_id = item.id
+                item.id = self.at(source.response, data.output_index)  # type: ignore[union-attr]  # of an output item
+                self._given.setdefault(provider_id, []).append(item.id)
+
+    def removals(self, events: Sequence[ThreadStreamEvent]) -> Iterator[ThreadStreamEvent]:
+        """Removals by the provider's id as removals of every item that was shown for it."""
+        for event in events:
+            if isinstance(event, ThreadItemRemovedEvent):
+                for item_id in dict.fromkeys(self._given.get(event.item_id, [event.item_id])):
+                    yield ThreadItemRemovedEvent(item_id=item_id)
+            else:
+                yield event

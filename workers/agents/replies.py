@@ -113,9 +113,7 @@ class Answer:
         yield ResponseOutputItemAddedEvent(type="response.output_item.added", item=opened, **at)
         yield ResponseContentPartAddedEvent(type="response.content_part.added", part=_text(""), **part)
         for piece in reply.pieces:
-            yield ResponseTextDeltaEvent.model_construct(
-                type="response.output_text.delta", delta=piece, logprobs=[], **part
-            )
+            yield ResponseTextDeltaEvent(type="response.output_text.delta", delta=piece, logprobs=[], **part)
         yield ResponseTextDoneEvent(type="response.output_text.done", text=reply.text, logprobs=[], **part)
         yield ResponseContentPartDoneEvent(type="response.content_part.done", part=_text(reply.text), **part)
         yield ResponseOutputItemDoneEvent(type="response.output_item.done", item=self._item(index, reply), **at)

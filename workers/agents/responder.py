@@ -1,24 +1,34 @@
 """The responder: one turn of a thread through the agents, as ChatKit's stream events."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from agents import MaxTurnsExceeded, RunConfig, Runner, RunResultStreaming
-from chatkit.agents import AgentContext, stream_agent_response
+from agents import (
+    InputGuardrailTripwireTriggered,
+    MaxTurnsExceeded,
+    OutputGuardrailTripwireTriggered,
+    RunConfig,
+    Runner,
+    RunResultStreaming,
+)
+from chatkit.agents import AgentContext
+from chatkit.types import AssistantMessageContentPartTextDelta
+from openai.types.responses import ResponseTextDeltaEvent
 
 from schemas.chatkit import (
     AssistantMessageContent,
     AssistantMessageItem,
     ThreadItem,
     ThreadItemDoneEvent,
-    ThreadItemRemovedEvent,
+    ThreadItemUpdatedEvent,
     ThreadStreamEvent,
 )
 from workers.agents.classify import classify
-from workers.agents.feed import TurnFeed
+from workers.agents.conversion import Conversion
+from workers.agents.feed import CURRENT_FEED, ModelEvent, TurnFeed
 from workers.agents.history import HistoryConverter
 from workers.agents.item_ids import MessageIds
 from workers.agents.ports import Turn
@@ -32,7 +42,7 @@ MAX_STEPS = 12
 
 TOO_MANY_STEPS = "I could not finish this within one turn. Tell me which part matters most and I will go on from there."
 
-CONVERTER = HistoryConverter()
+HISTORY = HistoryConverter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,41 +70,80 @@ class AgentResponder:
         Raises:
             WorkersError: the run failed, classified by what can be done about it.
         """
-        feed = TurnFeed()
-        ids = MessageIds(agent_context.generate_id("message"), feed)
-        agent_context._events = feed.tool_events  # noqa: SLF001  # the only way to give a turn its own queue
         failure: Exception | None = None
+        ids = MessageIds(agent_context.generate_id("message"))
+        feed = TurnFeed()
+        agent_context._events = feed.tool_events  # noqa: SLF001  # the only way to give a turn a queue of its own
         run: RunResultStreaming | None = None
         try:
-            run = Runner.run_streamed(
-                self.team.answering(active_agent),
-                await CONVERTER.to_agent_input(list(items)),
-                context=agent_context,
-                max_turns=self.max_steps,
-                run_config=RunConfig(tracing_disabled=True, trace_include_sensitive_data=False),
-            )
-            feed.start(run)
-            # `feed` offers the one method of a run that the converter calls
-            async with aclosing(stream_agent_response(agent_context, feed)) as events:  # type: ignore[arg-type,type-var]
-                async for event in events:
-                    if isinstance(event, ThreadItemRemovedEvent):
-                        for removal in ids.removals(event):
-                            yield removal
-                        continue
-                    ids.rewrite(event)
-                    yield event
+            run = self._start(feed, agent_context, await HISTORY.to_agent_input(list(items)), active_agent)
+            async with aclosing(_frames(agent_context, feed, ids)) as frames:
+                async for frame in frames:
+                    yield frame
         except MaxTurnsExceeded:
             yield _message(agent_context, ids.unwritten(), TOO_MANY_STEPS)
-        except Exception as error:  # noqa: BLE001  # classified below; what is none of ours is raised as it is
+        except Exception as error:  # noqa: BLE001  # classified; what is no failure of a call is raised as it is
             failure = classify(error) or error
         finally:
             await feed.close()
             if run is not None:
-                _record_usage(agent_context, run)
+                _count_usage(agent_context, run)
         if failure is not None:
             raise failure  # outside of the handler: a foreign error's text may hold the prompt, so it is no context
         if run is not None:
             _stick(agent_context, run.last_agent.name)
+
+    def _start(
+        self, feed: TurnFeed, context: AgentContext[Any], input_: list[Any], active_agent: str | None
+    ) -> RunResultStreaming:
+        token = CURRENT_FEED.set(feed)
+        try:
+            # the run is a task, which copies the current context here and now
+            run = Runner.run_streamed(
+                self.team.answering(active_agent),
+                input_,
+                context=context,
+                max_turns=self.max_steps,
+                run_config=RunConfig(tracing_disabled=True, trace_include_sensitive_data=False),
+            )
+        finally:
+            CURRENT_FEED.reset(token)
+        feed.watch(run)
+        return run
+
+
+async def _frames(
+    context: AgentContext[Any], feed: TurnFeed, ids: MessageIds
+) -> AsyncGenerator[ThreadStreamEvent, None]:
+    """The frames of a turn in order. Text deltas, nearly all of them, take the short way."""
+    conversion = Conversion(context)
+    try:
+        while (event := await feed.next()) is not None:
+            if isinstance(event, ModelEvent) and isinstance(event.data, ResponseTextDeltaEvent):
+                yield _text_delta(ids.at(event.response, event.data.output_index), event.data)
+                continue
+            for frame in await conversion.convert(event):
+                if isinstance(event, ModelEvent):
+                    ids.rewrite(frame, event)
+                yield frame
+        for frame in await conversion.finish():
+            yield frame
+    except MaxTurnsExceeded:
+        for frame in await conversion.finish():  # what was begun ends properly before the last message
+            yield frame
+        raise
+    except (InputGuardrailTripwireTriggered, OutputGuardrailTripwireTriggered) as error:
+        for frame in ids.removals(await conversion.finish(error)):
+            yield frame
+        raise
+    finally:
+        await conversion.close()
+
+
+def _text_delta(item_id: str, data: ResponseTextDeltaEvent) -> ThreadItemUpdatedEvent:
+    """What ChatKit's converter makes of a text delta."""
+    update = AssistantMessageContentPartTextDelta(content_index=data.content_index, delta=data.delta)
+    return ThreadItemUpdatedEvent(item_id=item_id, update=update)
 
 
 def _stick(context: AgentContext[Any], agent: str) -> None:
@@ -102,7 +151,7 @@ def _stick(context: AgentContext[Any], agent: str) -> None:
         context.thread.metadata[AGENT_KEY] = agent
 
 
-def _record_usage(context: AgentContext[Any], run: RunResultStreaming) -> None:
+def _count_usage(context: AgentContext[Any], run: RunResultStreaming) -> None:
     turn: Turn = context.request_context
     usage = run.context_wrapper.usage
     turn.add_usage(requests=usage.requests, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)

@@ -8,6 +8,7 @@ from chatkit.agents import AgentContext
 
 from workers.agents.integration import build_integration_agent
 from workers.agents.ports import ServiceDirectory
+from workers.agents.relay import RelayedModel
 from workers.agents.service_orchestrator import build_service_orchestrator_agent
 from workers.agents.services import SampleServices
 from workers.agents.ui_coordination import build_ui_coordination_agent
@@ -22,8 +23,11 @@ class Team:
     agents: tuple[ChatAgent, ...]
 
     def __post_init__(self) -> None:
-        """A handoff sticks to the thread, so every agent must be able to pass the conversation on."""
+        """Tie the agents together. A handoff sticks to the thread, so each must be able to pass the thread on."""
         for agent in self.agents:
+            if not isinstance(agent.model, Model):
+                raise TypeError(f"{agent.name}: give the agent a Model; one that is looked up by name is not relayed")
+            agent.model = agent.model if isinstance(agent.model, RelayedModel) else RelayedModel(agent.model)
             agent.handoffs = [other for other in self.agents if other is not agent]
 
     def answering(self, name: str | None) -> ChatAgent:

@@ -22,7 +22,7 @@ from schemas.chatkit import (
 )
 from workers.agents.responder import AgentResponder
 
-AT = datetime(2026, 1, 2, 3, 4, 5)
+AT = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001  # ChatKit's times are naive and local
 
 
 @dataclass
