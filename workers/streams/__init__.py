@@ -1,1 +1,1 @@
-"""Frames: written under the lease by workers, read by gateways."""
+"""Frames of a turn: written in micro-batches by workers, read over one subscription by gateways."""

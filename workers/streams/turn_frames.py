@@ -1,0 +1,113 @@
+"""The frames of one turn on their way to the stream."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from workers.errors import CancelRequestedError, LeaseLostError, TransientError
+from workers.lanes.records import Append, Appended, AppendRefused
+from workers.policies.delivery import Lease
+
+TURN_BYTES = 256 * 1024
+"""Unwritten bytes of one turn above which `send` waits for the writer."""
+
+Failure = Callable[[], Exception]
+"""Makes the error that `send` and `flush` raise: a new one each time, so that tracebacks do not grow."""
+
+
+class TurnFrames:
+    """Takes the frames of one turn, in order, from one task. `FrameWriter.open` makes it."""
+
+    __slots__ = (
+        "_failure",
+        "_first",
+        "_lease",
+        "_listed",
+        "_pending",
+        "_shown",
+        "_want",
+        "_written",
+        "next_frame",
+        "size",
+    )
+
+    def __init__(self, lease: Lease, next_frame: int, want: "Callable[[TurnFrames, bool], None]") -> None:
+        """`want` puts this turn on the writer's list, as urgent or not."""
+        self._lease, self._want = lease, want
+        self._first = next_frame
+        self._pending: list[bytes] = []
+        self._failure: Failure | None = None
+        self._written = asyncio.Event()
+        self._written.set()
+        self._listed = False
+        self._shown = False
+        self.next_frame = next_frame
+        """Number of the frame that the next `send` shows."""
+        self.size = 0
+        """Unwritten bytes, those in flight included."""
+
+    async def send(self, frame: bytes) -> None:
+        """Show one frame, the JSON of a `ThreadStreamEvent`, soon. Waits only when the state falls behind.
+
+        Raises:
+            LeaseLostError: another worker has the turn, or it has ended.
+            CancelRequestedError: the user stopped it.
+            TransientError: the state could not be reached for long, or it has lost frames.
+        """
+        if self._failure is not None:
+            raise self._failure()
+        self._pending.append(frame)
+        self.size += len(frame)
+        if not self._listed:
+            self._listed = True
+            self._want(self, not self._shown)
+            self._shown = True
+        self.next_frame += 1
+        if self.size > TURN_BYTES:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Return when every frame sent so far is in the stream. Raises what `send` raises."""
+        if self._pending:
+            self._written.clear()
+            self._want(self, True)
+            await self._written.wait()
+        if self._failure is not None:
+            raise self._failure()
+
+    def take(self) -> Append:
+        """For the writer: what is to be written now. It is kept until `written` or `fail`."""
+        return Append(self._lease, self._first, self._pending.copy())
+
+    def written(self, append: Append, answer: Appended | AppendRefused) -> None:
+        """For the writer: what came of it."""
+        if isinstance(answer, AppendRefused):
+            self.fail(_failure_of(answer, append.lease.event_id))
+            return
+        self._first += len(append.frames)
+        self.size -= sum(map(len, append.frames))
+        del self._pending[: len(append.frames)]
+        self._listed = bool(self._pending)
+        if self._pending:
+            # somebody who waits in `flush` sent them before, and must not wait for the interval
+            self._want(self, not self._written.is_set())
+        else:
+            self._written.set()
+
+    def fail(self, failure: Failure) -> None:
+        """For the writer: nothing more can be shown."""
+        self._failure = failure
+        self._pending.clear()
+        self.size = 0
+        self._written.set()
+
+
+def _failure_of(refusal: AppendRefused, event_id: str) -> Failure:
+    match refusal.why:
+        case "cancelled":
+            return partial(CancelRequestedError, f"{event_id} is to be stopped")
+        case "gap":
+            # A failover of the state took frames with it; the next attempt goes on from where the stream really ends.
+            return partial(TransientError, "the state has lost frames of this turn", kind="FramesLost")
+        case "stale" | "ended":
+            return partial(LeaseLostError, f"{event_id} is no longer ours")
