@@ -1,17 +1,42 @@
 """All settings: one frozen object, read once from the environment (prefix `CHATKIT_`)."""
 
 import json
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import timedelta
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
+from annotated_types import Ge, Gt, Le
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from schemas.events import MAX_EVENT_BYTES
 from workers.errors import SettingsError
 
+log = logging.getLogger(__name__)
+
 ENV_PREFIX = "CHATKIT_"
+MASK = "********"
+MAX_SHOWN = 40
+"""Characters of a wrong value that its error line repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepts:
+    """What a setting takes, in the words of its error line. Numbers say it by their bounds."""
+
+    text: str
+
+
+FILTER_FORM = '{"allow": {"type": […], "source": […], "tenant": […]}, "deny": {…}}, or the path of a file that holds it'
+JsonObject = Accepts("a JSON object, or the path of a file that holds one")
 
 
 class EventFilter(BaseModel):
@@ -35,12 +60,20 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    broker_url: Annotated[str, Field(pattern=r"^(rediss?|amqps?)://")] = "redis://127.0.0.1:6379/0"
-    state_url: Annotated[str, Field(pattern=r"^(rediss?|rediss?\+cluster)://")] = "redis://127.0.0.1:6379/0"
-    database_url: Annotated[str, Field(pattern=r"^(sqlite\+aiosqlite|postgresql\+asyncpg)://")] = (
-        "sqlite+aiosqlite:///chatkit.db"
-    )
-    model: Annotated[str, Field(min_length=1)] = "gpt-4.1"
+    broker_url: Annotated[
+        str, Field(pattern=r"^(rediss?|amqps?)://."), Accepts("redis://, rediss://, amqp:// or amqps://")
+    ] = "redis://127.0.0.1:6379/0"
+    state_url: Annotated[
+        str,
+        Field(pattern=r"^rediss?(\+cluster)?://."),
+        Accepts("redis://, rediss://, redis+cluster:// or rediss+cluster://"),
+    ] = "redis://127.0.0.1:6379/0"
+    database_url: Annotated[
+        str,
+        Field(pattern=r"^(sqlite\+aiosqlite|postgresql\+asyncpg)://."),
+        Accepts("sqlite+aiosqlite:///FILE or postgresql+asyncpg://USER@HOST/NAME"),
+    ] = "sqlite+aiosqlite:///chatkit.db"
+    model: str = "gpt-4.1"
     fallback_model: str | None = None
     secret_key: SecretStr | None = None
     signing_keys: SecretStr | None = None
@@ -50,8 +83,8 @@ class Settings(BaseSettings):
     backoff_base: Annotated[float, Field(gt=0, le=3600)] = 1.0
     backoff_cap: Annotated[float, Field(gt=0, le=86_400)] = 300.0
     lease_ttl: Annotated[float, Field(ge=0.2, le=600)] = 10.0
-    limits: Annotated[dict[str, Any], NoDecode] = Field(default_factory=dict)
-    event_filter: Annotated[EventFilter, NoDecode] = EventFilter()
+    limits: Annotated[dict[str, Any], NoDecode, JsonObject] = Field(default_factory=dict)
+    event_filter: Annotated[EventFilter, NoDecode, Accepts(FILTER_FORM)] = EventFilter()
     retention: Annotated[int, Field(ge=10)] = 86_400
     max_waiting_per_lane: Annotated[int, Field(ge=1)] = 1_000
     max_waiting: Annotated[int, Field(ge=1)] = 200_000
@@ -59,9 +92,13 @@ class Settings(BaseSettings):
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
     turn_seconds: Annotated[float, Field(gt=0, le=86_400)] = 600.0
     shards: Annotated[int, Field(ge=1, le=1024)] = 8
-    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "ck"
-    log_level: Annotated[str, Field(pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
-    playground: bool = True
+    prefix: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$"), Accepts("1 to 32 letters, digits, dots, dashes or underscores")
+    ] = "ck"
+    log_level: Annotated[
+        str, Field(pattern=r"^(DEBUG|INFO|WARNING|ERROR)$"), Accepts("DEBUG, INFO, WARNING or ERROR")
+    ] = "INFO"
+    playground: Annotated[bool, Accepts("1 or 0, true or false")] = True
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 200
 
     openai_api_key: SecretStr | None = Field(default=None, validation_alias=AliasChoices("OPENAI_API_KEY"))
@@ -106,15 +143,17 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the settings from the environment. Empty variables count as unset.
+    """Read the settings from the environment. Empty variables count as unset, unknown ones are warned of.
 
     Raises:
-        SettingsError: one line with the variable, what is wrong and what is accepted.
+        SettingsError: a line for each wrong variable: what is wrong, and what is accepted.
     """
+    for line in unknown_variables(os.environ):
+        _warn_once(line)
     try:
         return Settings()
     except ValidationError as error:
-        raise SettingsError(_first_problem(error)) from None
+        raise SettingsError("\n".join(_problem_lines(error))) from None
 
 
 def variable_of(field: str) -> str:
@@ -125,8 +164,70 @@ def variable_of(field: str) -> str:
     return ENV_PREFIX + field.upper()
 
 
-def _first_problem(error: ValidationError) -> str:
-    detail = error.errors(include_input=False, include_url=False)[0]
-    field = str(detail["loc"][0]) if detail["loc"] else "settings"
-    variable = variable_of(field) if field in Settings.model_fields else field
-    return f"{variable}: {detail['msg'][:1].lower()}{detail['msg'][1:]}"
+def unknown_variables(environ: Iterable[str]) -> list[str]:
+    """A line for each variable that looks like a setting and is none, with the nearest known one."""
+    known = {variable_of(field) for field in Settings.model_fields}
+    lines = []
+    for name in sorted(environ):
+        if name.startswith(ENV_PREFIX) and name not in known:
+            nearest = get_close_matches(name, known, n=1)
+            hint = f"did you mean {nearest[0]}?" if nearest else "`chatkit-workers config` lists them"
+            lines.append(f"{name} is no setting and does nothing; {hint}")
+    return lines
+
+
+def masked_url(url: str) -> str:
+    """The URL without its password (and without its query, which may hold one), for people to read."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    name, colon, _ = user.partition(":")
+    credentials = f"{name}:{MASK}" if colon else name
+    return f"{parts.scheme}://{credentials}{at}{host}{parts.path}" + (f"?{MASK}" if parts.query else "")
+
+
+@cache
+def _warn_once(line: str) -> None:
+    log.warning("%s", line)
+
+
+def _problem_lines(error: ValidationError) -> list[str]:
+    lines: dict[str, str] = {}
+    for detail in error.errors(include_input=False, include_url=False):
+        place, *path = [str(part) for part in detail["loc"]]
+        field = next((name for name in Settings.model_fields if place in (name, variable_of(name))), place)
+        lines.setdefault(field, f"{variable_of(field)}: {_problem(field, path, detail['type'], detail['msg'])}")
+    return list(lines.values())
+
+
+def _problem(field: str, path: list[str], kind: str, message: str) -> str:
+    info = Settings.model_fields[field]
+    said = message.removeprefix("Value error, ")
+    said = f"{said[:1].lower()}{said[1:]}"
+    if path:
+        wrong = f"{'.'.join(path)}: {said}"
+    else:
+        wrong = said if kind == "value_error" else f"{_shown(field, info)} is not accepted"
+    return f"{wrong}: use {_accepted(info)}"
+
+
+def _shown(field: str, info: FieldInfo) -> str:
+    """The wrong value as far as it may be shown: of a URL the scheme, of a secret nothing."""
+    value = os.environ.get(variable_of(field), "")
+    if "Secret" in str(info.annotation):
+        return "the value"
+    if field.endswith("_url"):
+        scheme, separator, _ = value.partition("://")
+        return f'"{scheme}://…"' if separator else "a value without a scheme"
+    return f'"{value[:MAX_SHOWN]}{"…" if len(value) > MAX_SHOWN else ""}"'
+
+
+def _accepted(info: FieldInfo) -> str:
+    for mark in info.metadata:
+        if isinstance(mark, Accepts):
+            return mark.text
+    low = next(
+        (f"from {m.ge}" if isinstance(m, Ge) else f"above {m.gt}" for m in info.metadata if isinstance(m, Ge | Gt)), ""
+    )
+    high = next((f"up to {m.le}" for m in info.metadata if isinstance(m, Le)), "")
+    kind = {int: "a whole number", float: "a number"}.get(info.annotation, "text")  # type: ignore[arg-type]  # None is not in it
+    return " ".join(part for part in (kind, low, high) if part)

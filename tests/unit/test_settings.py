@@ -1,0 +1,132 @@
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from workers.errors import SettingsError
+from workers.settings import Settings, load_settings, masked_url, unknown_variables, variable_of
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment without any setting."""
+    for field in Settings.model_fields:
+        monkeypatch.delenv(variable_of(field), raising=False)
+    return monkeypatch
+
+
+def refusal(environment: pytest.MonkeyPatch, variables: Mapping[str, str]) -> str:
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "line"),
+    [
+        ("CHATKIT_BROKER_URL", "http://h", '"http://…" is not accepted: use redis://, rediss://, amqp:// or amqps://'),
+        (
+            "CHATKIT_STATE_URL",
+            "localhost",
+            "a value without a scheme is not accepted: use redis://, rediss://, redis+cluster:// or rediss+cluster://",
+        ),
+        (
+            "CHATKIT_DATABASE_URL",
+            "postgresql://h/x",
+            '"postgresql://…" is not accepted: use sqlite+aiosqlite:///FILE or postgresql+asyncpg://USER@HOST/NAME',
+        ),
+        ("CHATKIT_MAX_ATTEMPTS", "many", '"many" is not accepted: use a whole number from 1 up to 100'),
+        ("CHATKIT_MAX_ATTEMPTS", "0", '"0" is not accepted: use a whole number from 1 up to 100'),
+        ("CHATKIT_BACKOFF_BASE", "0", '"0" is not accepted: use a number above 0 up to 3600'),
+        ("CHATKIT_LEASE_TTL", "nan", '"nan" is not accepted: use a number from 0.2 up to 600'),
+        ("CHATKIT_LOG_LEVEL", "loud", '"loud" is not accepted: use DEBUG, INFO, WARNING or ERROR'),
+        ("CHATKIT_PLAYGROUND", "perhaps", '"perhaps" is not accepted: use 1 or 0, true or false'),
+        (
+            "CHATKIT_LIMITS",
+            "/no/such/file",
+            (
+                "neither a JSON object nor a readable file (No such file or directory): "
+                "use a JSON object, or the path of a file that holds one"
+            ),
+        ),
+    ],
+)
+def test_a_wrong_value_gives_one_line_with_the_variable_the_fault_and_what_is_accepted(
+    environment: pytest.MonkeyPatch, variable: str, value: str, line: str
+) -> None:
+    said = refusal(environment, {variable: value})
+    assert said == f"{variable}: {line}"
+
+
+def test_each_wrong_variable_gets_a_line(environment: pytest.MonkeyPatch) -> None:
+    said = refusal(environment, {"CHATKIT_SHARDS": "0", "CHATKIT_PREFIX": "a b"})
+    assert [line.partition(":")[0] for line in said.splitlines()] == ["CHATKIT_SHARDS", "CHATKIT_PREFIX"]
+
+
+def test_a_wrong_field_inside_a_json_setting_is_named(environment: pytest.MonkeyPatch) -> None:
+    said = refusal(environment, {"CHATKIT_EVENT_FILTER": '{"alow": {}}'})
+    assert said.startswith("CHATKIT_EVENT_FILTER: alow: extra inputs are not permitted: use {")
+
+
+def test_a_password_in_a_wrong_url_is_not_repeated(environment: pytest.MonkeyPatch) -> None:
+    for value in ("http://user:hunter2@host/0", "user:hunter2@host"):
+        assert "hunter2" not in refusal(environment, {"CHATKIT_BROKER_URL": value})
+
+
+def test_a_long_wrong_value_is_cut(environment: pytest.MonkeyPatch) -> None:
+    assert len(refusal(environment, {"CHATKIT_SHARDS": "9" * 5000})) < 200
+
+
+def test_an_empty_variable_counts_as_unset(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("CHATKIT_SHARDS", "")
+    environment.setenv("OPENAI_API_KEY", "")
+    settings = load_settings()
+    assert settings.shards == 8
+    assert settings.scripted
+
+
+def test_limits_come_from_json_or_from_a_file(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environment.setenv("CHATKIT_LIMITS", '{"users": {"*": {"rpm": 60}}}')
+    from_json = load_settings().limits
+    (tmp_path / "limits.json").write_text('{"users": {"*": {"rpm": 60}}}')
+    environment.setenv("CHATKIT_LIMITS", str(tmp_path / "limits.json"))
+    assert load_settings().limits == from_json == {"users": {"*": {"rpm": 60}}}
+
+
+def test_service_keys_are_separated_by_commas_and_never_shown(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("CHATKIT_API_KEYS", "k-one, k-two,,")
+    settings = load_settings()
+    assert settings.service_keys == {"k-one", "k-two"}
+    assert "k-one" not in repr(settings)
+
+
+def test_an_unknown_variable_is_told_with_the_nearest_known_one() -> None:
+    assert unknown_variables(["CHATKIT_BROKR_URL", "CHATKIT_SHARDS", "PATH"]) == [
+        "CHATKIT_BROKR_URL is no setting and does nothing; did you mean CHATKIT_BROKER_URL?"
+    ]
+    assert "`chatkit-workers config` lists them" in unknown_variables(["CHATKIT_XXXXXXXXXXXX"])[0]
+
+
+def test_an_unknown_variable_warns_once(environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    environment.setenv("CHATKIT_SHRADS", "4")
+    with caplog.at_level(logging.WARNING):
+        load_settings()
+        load_settings()
+    assert caplog.messages == ["CHATKIT_SHRADS is no setting and does nothing; did you mean CHATKIT_SHARDS?"]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
+        ("redis://:hunter2@host/0", "redis://:********@host/0"),
+        ("amqp://user:hunter2@host//", "amqp://user:********@host//"),
+        ("redis://host/0?password=hunter2", "redis://host/0?********"),
+        ("sqlite+aiosqlite:///chatkit.db", "sqlite+aiosqlite:///chatkit.db"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert masked_url(url) == shown
