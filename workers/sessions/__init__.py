@@ -1,1 +1,1 @@
-"""Client secrets: mint and verify."""
+"""Client secrets: short-lived signed tokens that name a tenant, a user and a session."""
