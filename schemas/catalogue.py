@@ -38,6 +38,11 @@ def is_request(type_: str) -> bool:
     return type_.removeprefix(PREFIX) in request_models() and type_.startswith(PREFIX)
 
 
+def may_lack_data(type_: str) -> bool:
+    """Whether the type alone says enough: many DOM events have no detail."""
+    return type_.startswith((UI_PREFIX, SESSION_PREFIX))
+
+
 def nearest_types(type_: str) -> list[str]:
     """Known types that an unknown one may have meant, best first; at most three."""
     if (prefixed := PREFIX + type_) in data_models():

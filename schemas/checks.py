@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from schemas.catalogue import ACTION_SEND, data_models, is_request, nearest_types
+from schemas.catalogue import ACTION_SEND, data_models, is_request, may_lack_data, nearest_types
 from schemas.errors import FieldProblem
 from schemas.names import NAME_RULE, is_name
 from schemas.wording import REMEDIES, problems_of, showable
@@ -44,15 +44,12 @@ def _extension_problem(name: str, value: Any, attributes: Mapping[str, Any]) -> 
 
 def data_problems(type_: Any, data: Any) -> list[FieldProblem]:
     """Problems of `data`, given what `type` says; those of either's own form are the envelope's."""
-    if not isinstance(type_, str) or not type_:
-        return []
-    model = data_models().get(type_)
-    if model is None:
-        return [FieldProblem("type", _unknown(type_))]
-    if data is None and is_request(type_):
-        return [FieldProblem("data", f"is missing; {REMEDIES['data']}")]
-    if not isinstance(data, dict | None):
-        return []
+    model = data_models().get(type_) if isinstance(type_, str) else None
+    problems = [FieldProblem("type", _unknown(type_))] if model is None and isinstance(type_, str) and type_ else []
+    if data is None and not (model is not None and may_lack_data(type_)):
+        problems.append(FieldProblem("data", f"is missing; {REMEDIES['data']}"))
+    if model is None or problems or not isinstance(data, dict | None):
+        return problems
     fields = data or {}
     problems = _stated_type(type_, fields)
     try:

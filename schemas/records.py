@@ -43,6 +43,15 @@ class EventStatus(BaseModel):
     last_frame_id: str | None = None
 
 
+class EndFrame(BaseModel):
+    """Data of the last frame of every stream, `event: end`: how the event ended."""
+
+    model_config = ConfigDict(frozen=True)
+
+    state: EventState
+    reason: str | None = None
+
+
 class FailedAttempt(BaseModel):
     """One attempt that failed: when, and with what (class and cleaned message)."""
 
