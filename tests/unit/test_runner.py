@@ -1,0 +1,200 @@
+"""Running a woken event: one run, one settlement, whatever stops it. Real lanes on fakeredis, handlers of the test."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from fakeredis import FakeAsyncRedis
+
+from schemas.events import Event
+from schemas.outcome import Cancelled, CancelReason, DeadLettered, Done, EventState, Outcome, Retry
+from tests.builders import create_event, message_event
+from tests.eventually import eventually
+from workers.dispatch import Dispatcher, queue_of
+from workers.errors import TransientError
+from workers.lanes.keeper import LeaseKeeper
+from workers.lanes.keys import Keys
+from workers.lanes.lanes import Lanes
+from workers.lanes.records import Accepted, Wake
+from workers.policies.compose import Handler
+from workers.policies.delivery import Delivery
+from workers.runner import EventRunner, NothingToDo
+from workers.settings import Settings
+from workers.settle import Settler
+
+
+class Bench:
+    """One process with real lanes; `handler` is what a turn does."""
+
+    def __init__(self) -> None:
+        self.state, self.keys = FakeAsyncRedis(), Keys("ck", 2)
+        self.lanes = Lanes(
+            self.state,
+            self.keys,
+            owner="w1",
+            lease=timedelta(seconds=10),
+            max_waiting_per_lane=10,
+            max_waiting=100,
+            retention=timedelta(hours=1),
+        )
+        self.keeper = LeaseKeeper(self.lanes, self.state, self.keys, lease=timedelta(seconds=10))
+        self.woken: list[Wake] = []
+        self.started = asyncio.Event()
+
+    async def wake(self, wakes: Sequence[Wake]) -> None:
+        self.woken += wakes
+
+    async def accept(self, event: Event) -> None:
+        [answer] = await self.lanes.accept([(event, queue_of(event))])
+        assert isinstance(answer, Accepted)
+
+    def runner(self, handler: Handler, **settings: object) -> EventRunner:
+        async def noted(delivery: Delivery) -> Outcome:
+            self.started.set()
+            return await handler(delivery)
+
+        dispatcher = Dispatcher(Settings.model_validate(settings), turns=noted, light=noted)
+        return EventRunner(self.lanes, self.keeper, self, dispatcher, Settler("w1"))
+
+    async def state_of(self, event: Event) -> EventState:
+        found = await self.lanes.status(event.event_id)
+        assert found is not None
+        return found[0].state
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    bench = Bench()
+    yield bench
+    await bench.state.aclose()
+
+
+async def done(delivery: Delivery) -> Outcome:
+    return Done()
+
+
+async def hangs(delivery: Delivery) -> Outcome:
+    await asyncio.Event().wait()
+    return Done()
+
+
+async def test_a_wake_up_runs_the_head_and_wakes_the_next(bench: Bench) -> None:
+    first = create_event()
+    assert first.thread_id is not None
+    second = message_event(first.thread_id)
+    await bench.accept(first)
+    await bench.accept(second)
+    runner = bench.runner(done)
+    assert await runner.run(second.lane, second.event_id) == NothingToDo("not_head")
+    assert await runner.run(first.lane, first.event_id) == Done()
+    assert [wake.event_id for wake in bench.woken] == [second.event_id]
+    assert await runner.run(first.lane, first.event_id) == NothingToDo("ended")
+    assert await runner.run(second.lane, second.event_id) == Done()
+
+
+async def test_a_failure_that_may_pass_keeps_the_place_at_the_head(bench: Bench) -> None:
+    async def fails(delivery: Delivery) -> Outcome:
+        raise TransientError("503")
+
+    event = create_event()
+    await bench.accept(event)
+    outcome = await bench.runner(fails, backoff_base=60).run(event.lane, event.event_id)
+    assert isinstance(outcome, Retry)
+    assert await bench.state_of(event) is EventState.WAITING_RETRY
+    assert await bench.runner(done).run(event.lane, event.event_id) == NothingToDo("not_due")
+
+
+async def test_a_bug_ends_as_a_dead_letter_with_a_frame_that_closes_the_turn(bench: Bench) -> None:
+    async def trips(delivery: Delivery) -> Outcome:
+        raise ZeroDivisionError("what the user wrote")
+
+    event = create_event()
+    await bench.accept(event)
+    assert isinstance(await bench.runner(trips).run(event.lane, event.event_id), DeadLettered)
+    entries: Any = await bench.state.xrange(bench.keys.stream(event.lane, event.event_id))
+    assert event.event_id.encode() in entries[0][1][b"d"]
+    assert entries[-1][1][b"e"] == b'{"state":"dead","reason":"bug"}'
+    assert b"what the user wrote" not in b"".join(value for _, entry in entries for value in entry.values())
+
+
+async def test_a_cancel_stops_a_turn_that_hangs(bench: Bench) -> None:
+    event = create_event()
+    await bench.accept(event)
+    running = asyncio.create_task(bench.runner(hangs).run(event.lane, event.event_id))
+    await bench.started.wait()
+    await bench.lanes.cancel(event.event_id)
+    await bench.keeper.renew()  # the message may be lost; the renewal tells as well
+    assert await running == Cancelled(CancelReason.USER)
+    assert await bench.state_of(event) is EventState.CANCELLED
+
+
+async def test_a_cancelled_event_whose_worker_died_is_not_run_again(bench: Bench) -> None:
+    event = create_event()
+    await bench.accept(event)
+    running = asyncio.create_task(bench.runner(hangs).run(event.lane, event.event_id))
+    await bench.started.wait()
+    await bench.lanes.cancel(event.event_id)
+    await bench.state.delete(bench.keys.tag_of(event.lane) + "lease:" + event.lane)  # its lease ran out
+    bench.started.clear()
+    assert await bench.runner(done).run(event.lane, event.event_id) == Cancelled(CancelReason.USER)
+    assert not bench.started.is_set()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_worker_that_drains_gives_the_event_back_with_no_attempt_spent(bench: Bench) -> None:
+    event = create_event()
+    await bench.accept(event)
+    running = asyncio.create_task(bench.runner(hangs).run(event.lane, event.event_id))
+    await bench.started.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert [wake.event_id for wake in bench.woken] == [event.event_id]
+    found = await bench.lanes.status(event.event_id)
+    assert found is not None
+    assert found[0].attempt == 1
+    assert await bench.runner(done).run(event.lane, event.event_id) == Done()
+
+
+async def test_a_worker_that_lost_its_lease_stops_and_settles_nothing(bench: Bench) -> None:
+    event = create_event()
+    await bench.accept(event)
+    running = asyncio.create_task(bench.runner(hangs).run(event.lane, event.event_id))
+    await bench.started.wait()
+    await bench.state.delete(bench.keys.tag_of(event.lane) + "lease:" + event.lane)
+    await bench.keeper.renew()
+    assert await running == NothingToDo("stale")
+    assert await bench.runner(done).run(event.lane, event.event_id) == Done()
+
+
+async def test_a_wake_up_that_comes_twice_at_once_runs_the_event_once(bench: Bench) -> None:
+    ran = 0
+
+    async def counts(delivery: Delivery) -> Outcome:
+        nonlocal ran
+        ran += 1
+        return Done()
+
+    event = create_event()
+    await bench.accept(event)
+    runner = bench.runner(counts)
+    verdicts = await asyncio.gather(*(runner.run(event.lane, event.event_id) for _ in range(10)))
+    assert ran == 1
+    assert verdicts.count(Done()) == 1
+
+
+async def test_the_lease_is_released_from_the_keeper_however_the_run_ends(bench: Bench) -> None:
+    event = create_event()
+    await bench.accept(event)
+    running = asyncio.create_task(bench.runner(hangs).run(event.lane, event.event_id))
+
+    async def held() -> bool:
+        return bench.keeper.count == 1
+
+    await eventually(held)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert bench.keeper.count == 0
