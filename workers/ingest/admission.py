@@ -46,7 +46,7 @@ class Admitted:
 
 
 @dataclass(slots=True)
-class _Work:
+class Work:
     """A batch on its way: events to be accepted, letters to be buried."""
 
     events: list[Event] = field(default_factory=list)
@@ -74,23 +74,32 @@ class Admission:
         self._worker, self._max_event_bytes, self._now = worker, max_event_bytes, now
 
     async def admit(self, raws: Sequence[Raw], *, source: str) -> Admitted:
-        """Accept or bury each of at most 100 messages, in order.
+        """Accept or bury each of at most 100 messages, in order. `source` is as in `parse`."""
+        return await self.settle(self.parse(raws, source=source))
+
+    def parse(self, raws: Sequence[Raw], *, source: str) -> Work:
+        """Check messages; what is invalid is to be buried. A way in can do this while the batch before is accepted.
 
         Args:
             raws: the messages.
             source: the way in, kept with what is buried: `stream ck:ingress`, `queue chatkit.events.plain`.
         """
-        work = _Work()
+        work = Work()
         for raw in raws:
-            self._parse(raw, source, work)
+            try:
+                work.events.append(parse_event(raw, max_bytes=self._max_event_bytes))
+            except InvalidEventError as error:
+                data = raw if isinstance(raw, bytes) else pydantic_core.to_json(raw, fallback=repr)
+                work.letters.append(self.letter(data, str(error), source=source))
+        return work
+
+    async def settle(self, work: Work) -> Admitted:
+        """Accept the events and bury the letters; returns when nothing of them can be lost."""
         pause = MIN_PAUSE_SECONDS
         while work.events:
             answers = await self._persistently(lambda: self._submit(work))
-            waiting = [
-                event
-                for event, answer in zip(work.events, answers, strict=True)
-                if not self._place(event, answer, work)
-            ]
+            answered = zip(work.events, answers, strict=True)
+            waiting = [event for event, answer in answered if not self._place(event, answer, work)]
             if waiting:
                 log.warning("ingest_waits", extra={"reason": "system_full", "count": len(waiting)})
                 await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311  # jitter
@@ -105,18 +114,11 @@ class Admission:
         if letters:
             await self._persistently(lambda: self._graveyard.bury(letters))
 
-    async def bury_raw(self, raw: bytes, error: str, *, source: str) -> None:
-        """Keep a message that no way in can read."""
-        await self.bury([self._invalid(raw, error, source)])
+    def letter(self, raw: bytes, error: str, *, source: str) -> DeadLetter:
+        """The dead letter of a message that cannot be read."""
+        return invalid_letter(raw, error, source=source, worker=self._worker, now=self._now())
 
-    def _parse(self, raw: Raw, source: str, work: _Work) -> None:
-        try:
-            work.events.append(parse_event(raw, max_bytes=self._max_event_bytes))
-        except InvalidEventError as error:
-            data = raw if isinstance(raw, bytes) else pydantic_core.to_json(raw, fallback=repr)
-            work.letters.append(self._invalid(data, str(error), source))
-
-    def _place(self, event: Event, answer: Answer | DeadLetter, work: _Work) -> bool:
+    def _place(self, event: Event, answer: Answer | DeadLetter, work: Work) -> bool:
         """Note what became of an event; False if it has to be submitted again."""
         match answer:
             case Accepted(duplicate=duplicate):
@@ -131,7 +133,7 @@ class Admission:
                 return False
         return True
 
-    async def _submit(self, work: _Work) -> Sequence[Answer | DeadLetter]:
+    async def _submit(self, work: Work) -> Sequence[Answer | DeadLetter]:
         """Submit what is left. An event that the program trips over does not block those behind it for ever."""
         try:
             return await self._intake.submit(work.events)
@@ -159,9 +161,6 @@ class Admission:
                 log.warning("ingest_waits", extra={"reason": "state_away", "error": type(error).__name__})
                 await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311  # jitter
                 pause = min(MAX_PAUSE_SECONDS, pause * 2)
-
-    def _invalid(self, raw: bytes, error: str, source: str) -> DeadLetter:
-        return invalid_letter(raw, error, source=source, worker=self._worker, now=self._now())
 
     def _refused(self, event: Event, reason: DeadReason, error: str) -> DeadLetter:
         return refused_letter(event, reason, error, worker=self._worker, now=self._now())

@@ -54,7 +54,8 @@ class KeepDroppedStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery 
         task.add_done_callback(self._running.discard)
 
     async def _bury(self, message: Any, raw: bytes, error: str, source: str) -> None:
-        await self.admission_of().bury_raw(raw, f"the message {error}", source=source)
+        admission = self.admission_of()
+        await admission.bury([admission.letter(raw, f"the message {error}", source=source)])
         log.warning("message_kept", extra={"queue": source, "reason": error})
         self._call_soon(message.ack_log_error, log, (OSError,))
 
@@ -66,7 +67,8 @@ def keep_popped(loop_of: LoopOf, admission_of: AdmissionOf) -> Callable[[str, by
     def start(queue: str, raw: bytes) -> None:
         admission: Admission = admission_of()
         error = "the item is no Celery message; plain events go to the stream <prefix>:ingress"
-        task = asyncio.get_running_loop().create_task(admission.bury_raw(raw, error, source=f"queue {queue}"))
+        letter = admission.letter(raw, error, source=f"queue {queue}")
+        task = asyncio.get_running_loop().create_task(admission.bury([letter]))
         running.add(task)
         task.add_done_callback(running.discard)
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from workers.ingest.admission import Admission
+from workers.ingest.admission import Admission, Work
 from workers.ingest.drain_lease import DrainLease
 
 log = logging.getLogger(__name__)
@@ -75,38 +76,54 @@ class Ingress:
             await asyncio.shield(self._lease.release())
 
     async def _drain(self) -> None:
-        """Read ahead by one batch: Redis answers the next read while this batch is being accepted."""
+        """Read and check ahead by one batch while the batch before is being accepted, and delete behind it."""
         self._cursor = FIRST
-        reading = asyncio.create_task(self._read())
+        reading, deleting = asyncio.create_task(self._read()), None
         try:
             while True:
-                entries = await reading
+                batch = await reading
                 reading = asyncio.create_task(self._read())
-                if entries:
-                    await self._take(entries)
+                if batch is not None:
+                    await self._admission.settle(batch.work)
+                    if deleting is not None:
+                        await deleting
+                    deleting = asyncio.create_task(self._delete(batch.ids))
         finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+            unfinished = [task for task in (reading, deleting) if task is not None]
+            for task in unfinished:
+                task.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
 
-    async def _read(self) -> Sequence[Entry]:
+    async def _read(self) -> "_Batch | None":
         """The entries after the cursor; waits for one when there is none."""
         answer = await self._client.xread({self._stream: self._cursor}, count=self._count, block=_milliseconds(BLOCK))
         entries = _entries(answer)
         # After a quiet moment it begins at the oldest again: ids start over when the stream was lost with its server.
         self._cursor = entries[-1][0] if entries else FIRST
-        return entries
+        return self._batch(entries) if entries else None
 
-    async def _take(self, entries: Sequence[Entry]) -> None:
+    def _batch(self, entries: Sequence[Entry]) -> "_Batch":
         source = f"stream {self._stream}"
         bodies = [fields[FIELD] for _, fields in entries if FIELD in fields]
-        await self._admission.admit(bodies, source=source)
+        work = self._admission.parse(bodies, source=source)
         for entry_id, fields in entries:
             if FIELD not in fields:
                 raw = repr((entry_id, fields)).encode()
-                await self._admission.bury_raw(raw, "the stream entry has no field 'event'", source=source)
-        await self._client.xdel(self._stream, *(entry_id for entry_id, _ in entries))
+                work.letters.append(self._admission.letter(raw, "the entry has no field 'event'", source=source))
         average_bytes = sum(map(len, bodies)) // len(entries) + 1
         self._count = max(1, min(BATCH, BATCH_BYTES // average_bytes))
+        return _Batch([entry_id for entry_id, _ in entries], work)
+
+    async def _delete(self, ids: Sequence[bytes]) -> None:
+        await self._client.xdel(self._stream, *ids)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Entries of the stream, checked."""
+
+    ids: Sequence[bytes]
+    work: Work
 
 
 def _entries(answer: Any) -> Sequence[Entry]:

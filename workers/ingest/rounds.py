@@ -28,6 +28,7 @@ MAX_HEADS = 500
 BATCH_SECONDS = 8.0
 """Deadline of one batch, under the default lease of 10 s: what takes longer would be run by two workers."""
 PAUSE_SECONDS = 0.2
+IN_FLIGHT = 2
 
 
 class LightRounds:
@@ -51,9 +52,9 @@ class LightRounds:
         self._known: dict[str, Event] = {}
         self._wanted = asyncio.Event()
         self._room = asyncio.Event()
-        self._room.set()
         self.idle = asyncio.Event()
-        self.idle.set()
+        self._running = 0
+        self._mark()
 
     def remember(self, event: Event) -> None:
         """Keep an event that was just accepted, so that its body need not come back from Redis. The oldest go first."""
@@ -64,31 +65,39 @@ class LightRounds:
     def put(self, heads: Sequence[Wake]) -> None:
         """Run these heads soon."""
         self._heads.extend(heads)
-        if self._heads:
-            self.idle.clear()
-            self._wanted.set()
-        if len(self._heads) > MAX_HEADS:
-            self._room.clear()
+        self._mark()
 
     async def room(self) -> None:
         """Wait while more heads wait than a few rounds can take: memory is bounded by not accepting faster."""
         await self._room.wait()
 
     async def run(self) -> None:
-        """Run rounds until cancelled."""
+        """Run rounds until cancelled, a few at a time: Redis works on one while this process works on another."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(IN_FLIGHT):
+                group.create_task(self._rounds(), name=f"light-rounds-{number}")
+
+    async def _rounds(self) -> None:
         while True:
             await self._wanted.wait()
             heads = [self._heads.popleft() for _ in range(min(ROUND, len(self._heads)))]
+            self._running += 1
+            self._mark()
             try:
                 self.put(await self._round(heads))
             except Exception as error:  # noqa: BLE001  # a loop guard; the alarms bring these events back
                 log.warning("light_round_failed", extra={"count": len(heads), "error": type(error).__name__})
                 await asyncio.sleep(PAUSE_SECONDS)
-            if len(self._heads) <= MAX_HEADS:
-                self._room.set()
-            if not self._heads:
-                self._wanted.clear()
-                self.idle.set()
+            finally:
+                self._running -= 1
+                self._mark()
+
+    def _mark(self) -> None:
+        """Tell the loops and those who wait for them how things are."""
+        waiting = len(self._heads)
+        _set(self._wanted, waiting > 0)
+        _set(self._room, waiting <= MAX_HEADS)
+        _set(self.idle, not waiting and not self._running)
 
     async def _round(self, heads: Sequence[Wake]) -> list[Wake]:
         """One step of each of these lanes; the light heads that come next."""
@@ -154,6 +163,13 @@ class LightRounds:
             if len(deliveries) == 1:
                 return [(DeadLettered(DeadReason.BUG, bug_record(error)), [])]
             return [(await self._handle([delivery]))[0] for delivery in deliveries]
+
+
+def _set(event: asyncio.Event, on: bool) -> None:
+    if on:
+        event.set()
+    else:
+        event.clear()
 
 
 @cache
