@@ -2,7 +2,7 @@
 
 import logging
 
-from agents import Model, OpenAIResponsesModel
+from agents import Model, OpenAIResponsesModel, set_tracing_disabled
 from httpx2 import Limits, Timeout
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
@@ -28,6 +28,7 @@ class ProviderModel(OpenAIResponsesModel):
 
 def build_model(settings: Settings, *, timeout: Timeout = TIMEOUT) -> Model:
     """The process's one model; whoever builds it awaits its `close()`. Call it on the loop that will use it."""
+    set_tracing_disabled(True)  # of every run of this process: traces would hold the conversations
     if settings.scripted:
         log.warning("NO MODEL IS CONFIGURED, answers are scripted: set OPENAI_API_KEY or OPENAI_BASE_URL")
         return ScriptedModel()

@@ -65,7 +65,7 @@ class StepModel(Model):
 
     Args:
         steps: each a reply, the replies of one response, or an exception.
-        cut_after: deltas that are streamed before an exception is raised; then a step before it says what.
+        cut_after: how many deltas of an unfinished message are streamed before an exception is raised.
 
     Raises:
         AssertionError: called more often than there are steps.

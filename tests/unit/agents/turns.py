@@ -119,6 +119,19 @@ async def answer(
     return [event async for event in stream]
 
 
+async def failing(
+    responder: AgentResponder, context: AgentContext[Any] | None = None
+) -> tuple[list[ThreadStreamEvent], Exception]:
+    """What was shown of an answer, and the error that ended it."""
+    seen: list[ThreadStreamEvent] = []
+    try:
+        async for event in responder.respond(context or new_context(), [user_says("hi")], None):
+            seen.append(event)  # noqa: PERF401  # what came before the failure counts
+    except Exception as error:  # noqa: BLE001  # whatever it is, the test looks at it
+        return seen, error
+    raise AssertionError("the turn did not fail")
+
+
 def text_of(events: Sequence[ThreadStreamEvent]) -> str:
     """The text of the finished messages, one line each."""
     done = [event.item for event in events if isinstance(event, ThreadItemDoneEvent)]
