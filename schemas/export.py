@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind, models_json_schema
 
 from schemas.asyncapi import asyncapi_document
 from schemas.catalogue import data_models, event_types, is_request, may_lack_data
@@ -21,6 +21,15 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 RECORDS: tuple[type[BaseModel], ...] = (Published, Acceptance, EventStatus, EndFrame, DeadLetter, Session)
 
 Mode = Literal["validation", "serialization"]
+
+
+class QuietGenerator(GenerateJsonSchema):
+    """`chatkit.actions.Action` has a default that is no JSON; it is left out, without a warning at our users."""
+
+    ignored_warning_kinds: set[JsonSchemaWarningKind] = {  # noqa: RUF012  # declared so by the base class
+        "skipped-choice",
+        "non-serializable-default",
+    }
 
 
 def documents() -> dict[str, dict[str, Any]]:
@@ -54,7 +63,7 @@ def events_schema() -> dict[str, Any]:
 
 def frames_schema() -> dict[str, Any]:
     """The official union of frames."""
-    schema = stream_event_adapter().json_schema(mode="serialization")
+    schema = stream_event_adapter().json_schema(mode="serialization", schema_generator=QuietGenerator)
     return {"$schema": DRAFT, "title": "Frames (ThreadStreamEvent)", "x-made-with": made_with(), **schema}
 
 
@@ -86,7 +95,7 @@ def render(document: dict[str, Any]) -> str:
 
 
 def _definitions(models: list[tuple[type[BaseModel], Mode]]) -> tuple[Any, dict[str, Any]]:
-    references, schema = models_json_schema(models)
+    references, schema = models_json_schema(models, schema_generator=QuietGenerator)
     return references, schema["$defs"]
 
 
