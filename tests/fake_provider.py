@@ -78,7 +78,12 @@ class Incomplete:
     reason: str = "max_output_tokens"
 
 
-Step = Text | Tool | Status | Hang | Cut | Failed | Incomplete
+@dataclass(frozen=True)
+class Garbage:
+    """A stream whose data is no JSON."""
+
+
+Step = Garbage | Text | Tool | Status | Hang | Cut | Failed | Incomplete
 
 
 @dataclass(frozen=True)
@@ -211,6 +216,8 @@ class FakeProvider:
                 await asyncio.sleep(self.delay_seconds)
             _send_chunk(writer, f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
             await writer.drain()
+        if isinstance(step, Garbage):
+            _send_chunk(writer, b"event: response.output_text.delta\ndata: {SECRET PROMPT\n\n")
         if isinstance(step, Hang):
             await reader.read()  # b"" when the client gives up
             return

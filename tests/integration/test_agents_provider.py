@@ -10,7 +10,7 @@ from agents import Model
 
 from schemas.errors import WorkersError
 from tests.eventually import eventually
-from tests.fake_provider import Cut, Failed, FakeProvider, Hang, Incomplete, Status, Step, Text, Tool
+from tests.fake_provider import Cut, Failed, FakeProvider, Garbage, Hang, Incomplete, Status, Step, Text, Tool
 from tests.unit.agents.turns import FakeTurn, answer, new_context, streamed_text_of, text_of, types_of, user_says
 from workers.agents.models import build_model
 from workers.agents.responder import AgentResponder
@@ -137,6 +137,7 @@ FAULTS: list[tuple[Step, type[CallError], str]] = [
     (Failed("server_error", as_error_event=True), TransientError, "ModelBehaviorError"),
     (Failed("rate_limit_exceeded", as_error_event=True), RateLimitedError, "ModelBehaviorError"),
     (Incomplete(), PermanentError, "ModelBehaviorError"),
+    (Garbage(), TransientError, "JSONDecodeError"),
 ]
 
 

@@ -3,6 +3,7 @@
 Their texts may quote the prompt, so a message here is made of a status, the provider's code and its request id alone.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -82,6 +83,8 @@ def _known(error: BaseException) -> CallError | None:
             return _of_transport(error)
         case openai.APIError():
             return _of_code(error.code or error.type, type(error).__name__, "in a stream")
+        case json.JSONDecodeError():
+            return TransientError("the provider's stream is not JSON", kind=type(error).__name__)
         case sdk.ModelBehaviorError():
             return _of_behaviour(str(error))
         case sdk.ModelTimeoutError() | sdk.ToolTimeoutError() | TimeoutError() | ConnectionError():

@@ -5,7 +5,6 @@ knowing which came first. Relayed at the source they are in order, and a delta c
 """
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import Any
 
 from agents import Model, ModelResponse
@@ -33,12 +32,17 @@ WITHHELD = frozenset({"response.output_text.delta", "response.function_call_argu
 
 
 class RelayedModel(Model):
-    """A model whose events also go to the feed of the turn that calls it. Everything else is the model's own."""
+    """A model whose events also go to the feed of the turn that calls it. Everything else is the model's own.
+
+    A streamed run that a tool starts inside a turn would be shown as part of the answer: start those unstreamed.
+    """
 
     def __init__(self, model: Model) -> None:
         self._model = model
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_model":  # not set yet: a copy is being made
+            raise AttributeError(name)
         return getattr(self._model, name)  # the SDK asks models for optional abilities by name
 
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
@@ -48,15 +52,16 @@ class RelayedModel(Model):
         feed = CURRENT_FEED.get()
         stream: Any = self._model.stream_response(*args, **kwargs)
         number = feed.next_response() if feed is not None else 0
-        async with aclosing(stream):
+        try:
             async for event in stream:
-                if feed is None:
-                    yield event
-                    continue
-                if event.type in SHOWN:
+                if feed is not None and event.type in SHOWN:
                     feed.push(ModelEvent(event, number))
-                if event.type not in WITHHELD:
+                if feed is None or event.type not in WITHHELD:
                     yield event
+        finally:
+            # a cancelled run must close the connection now; an iterator that is no generator has nothing to close
+            if (close := getattr(stream, "aclose", None)) is not None:
+                await close()
 
     def get_retry_advice(self, request: Any) -> Any:
         return self._model.get_retry_advice(request)

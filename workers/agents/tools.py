@@ -31,6 +31,9 @@ from workers.agents.ports import ServiceDirectory, ToolContext, Turn
 STOPPING_TOOLS = ("call_client_tool", "ask_user")
 """After these the turn ends: the page or the user answers with an event of its own."""
 
+LOOK_UP_SECONDS = 10.0
+"""Deadline of a look-up. The model is told of a miss and can say so; the turn goes on."""
+
 
 class Question(BaseModel):
     """One question of a structured input."""
@@ -191,7 +194,7 @@ async def call_client_tool(wrapper: ToolContext, name: str, arguments: dict[str,
 def look_up_record(services: ServiceDirectory) -> FunctionTool:
     """The look-up tool over a directory of services."""
 
-    @function_tool(name_override="look_up_record", failure_error_function=report_failure)
+    @function_tool(name_override="look_up_record", failure_error_function=report_failure, timeout=LOOK_UP_SECONDS)
     async def look_up(wrapper: ToolContext, kind: str, key: str) -> str:
         """Look up a record of the user: an order, an invoice, an account or a service.
 

@@ -1,5 +1,6 @@
 """What the agents' tools do to the thread and show in it."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from schemas.chatkit import (
     ThreadStreamEvent,
     WidgetItem,
 )
-from tests.unit.agents.turns import FakeTurn, answer, new_context
+from tests.unit.agents.turns import FakeTurn, answer, new_context, text_of
 from workers.agents.ports import ServiceRecord
 from workers.agents.responder import AgentResponder
 from workers.agents.services import SampleServices
@@ -125,6 +126,19 @@ async def test_look_ups_are_made_for_the_user_of_the_turn() -> None:
     await answer(AgentResponder(Team((agent,))), "hi")
     assert asked == [("order", "#1042", "acme", "ada")]
     assert '"status": "shipped"' in result_of(model)
+
+
+async def test_a_look_up_that_takes_too_long_does_not_hold_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(SampleServices):
+        async def look_up(self, kind: str, key: str, *, tenant: str, user: str) -> ServiceRecord | None:
+            await asyncio.Event().wait()
+            raise AssertionError("never set")
+
+    monkeypatch.setattr("workers.agents.tools.LOOK_UP_SECONDS", 0.02)
+    model = StepModel(Call("look_up_record", {"kind": "order", "key": "1"}), words("later then"))
+    agent = build_team(model, Slow()).agents[SERVICES]
+    assert text_of(await answer(AgentResponder(Team((agent,))), "hi")) == "later then"
+    assert "timed out" in result_of(model)
 
 
 def test_every_agent_can_pass_the_conversation_on_and_says_what_it_is_for() -> None:
