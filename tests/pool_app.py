@@ -13,30 +13,23 @@ import redis
 from celery import Celery, Task
 from celery.exceptions import Ignore, Retry, SoftTimeLimitExceeded
 
+from workers.errors import SettingsError
 from workers.pool import DrainTimeout, on_loop_start, on_loop_stop, run_coroutine, stop_cause
 
 BROKER_URL = os.environ.get("POOL_BROKER_URL", "redis://127.0.0.1:6379/0")
 MARKS_URL = os.environ.get("POOL_MARKS_URL", "redis://127.0.0.1:6379/0")
 
 
-def make_app(broker_url: str = BROKER_URL, **settings: Any) -> Celery:
-    """The app, for the worker and for the tests that send to it."""
-    app = Celery("pool-tests", broker=broker_url, set_as_current=False)
-    app.conf.update(
-        worker_pool="workers.pool:TaskPool",
-        worker_concurrency=8,
-        worker_prefetch_multiplier=4,
-        worker_send_task_events=True,
-        task_send_sent_event=False,
-        task_ignore_result=True,
-        task_default_queue=os.environ.get("POOL_QUEUE", "pool"),
-        broker_connection_retry_on_startup=True,
-    )
-    app.conf.update(json.loads(os.environ.get("POOL_SETTINGS", "{}")), **settings)
-    return app
-
-
-app = make_app()
+app = Celery("pool-tests", broker=BROKER_URL, set_as_current=False)
+app.conf.update(
+    worker_pool="workers.pool:TaskPool",
+    worker_prefetch_multiplier=4,
+    worker_send_task_events=True,
+    task_ignore_result=True,
+    task_default_queue=os.environ.get("POOL_QUEUE", "pool"),
+    broker_connection_retry_on_startup=True,
+)
+app.conf.update(json.loads(os.environ.get("POOL_SETTINGS", "{}")))
 marks = redis.Redis.from_url(MARKS_URL)
 
 
@@ -55,6 +48,8 @@ def mark(key: str, value: Any) -> None:
 
 @on_loop_start
 async def started() -> None:
+    if os.environ.get("POOL_FAIL_START"):
+        raise SettingsError("POOL_FAIL_START: set, and must not be")
     mark("loop", "start")
 
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from celery.concurrency.prefork import _run_ready_callbacks
@@ -19,9 +21,9 @@ class Callbacks:
     """A queue from the loop thread to the main thread.
 
     They touch the worker's sets of requests, which the main thread iterates over (control commands, a lost
-    connection): run there, as in the prefork pool, the two cannot meet. The hub's own ready set has no order,
-    hence the queue. When the main thread does not come round (it sleeps through a soft shutdown, or reconnects),
-    the loop thread runs them itself: what has ended must not be cancelled, or run again, for want of a report.
+    connection): run there, as in the prefork pool, the two cannot meet. When the main thread does not come round (it
+    sleeps through a soft shutdown, or reconnects), the loop thread runs them itself: what has ended must not be
+    cancelled, or run again, for want of a report.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, hub: Hub | None) -> None:
@@ -30,6 +32,15 @@ class Callbacks:
         self._announced = False
         # Re-entrant: a signal handler of the main thread may stop the pool in the middle of a callback.
         self._running = threading.RLock()
+        # Not `hub.call_soon`: its set has no order, and what a callback queues there (the ack) would sleep for up to a
+        # second, because the hub polls before it looks at the set again.
+        self._bell, self._rope = socket.socketpair()
+        self._bell.setblocking(False)
+        self._rope.setblocking(False)
+
+    def listen(self, hub: Hub) -> None:
+        """Let the hub run what is posted. To be called for each new connection: a lost one resets the hub."""
+        hub.add_reader(self._bell, self._on_bell)
 
     def post(self, callback: Callable[..., object] | None, *args: object) -> None:
         """Queue a call. On the loop thread only."""
@@ -40,7 +51,8 @@ class Callbacks:
             self.run()
         elif not self._announced:
             self._announced = True
-            self._hub.call_soon(self.run)  # type: ignore[no-untyped-call]  # kombu has few types
+            with suppress(OSError):  # full: then it rings already
+                self._rope.send(b"\0")
             self._loop.call_later(RESCUE_SECONDS, self._rescue)
 
     def run(self) -> None:
@@ -68,6 +80,18 @@ class Callbacks:
             _run_ready_callbacks(self._hub)
         except Exception:
             log.exception("hub_flush_failed")
+
+    def close(self) -> None:
+        """After the last flush."""
+        if self._hub is not None:
+            self._hub.remove(self._bell)
+        self._bell.close()
+        self._rope.close()
+
+    def _on_bell(self) -> None:
+        with suppress(OSError):
+            self._bell.recv(4096)
+        self.run()
 
     def _rescue(self) -> None:
         if not self._waiting:

@@ -9,7 +9,7 @@ from celery.concurrency.base import BasePool
 from celery.exceptions import WorkerShutdown
 from celery.platforms import EX_FAILURE
 from celery.worker import state as worker_state
-from kombu.asynchronous import get_event_loop
+from kombu.asynchronous import Hub, get_event_loop
 
 from schemas.errors import WorkersError
 from workers.pool.callbacks import Callbacks
@@ -52,6 +52,10 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
             log.critical("worker_start_failed: %s", error)
             raise WorkerShutdown(EX_FAILURE) from None
 
+    def register_with_event_loop(self, loop: Hub) -> None:
+        """Celery's, for each connection to the broker."""
+        self._callbacks.listen(loop)
+
     def on_apply(
         self,
         target: Any,
@@ -89,8 +93,9 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
         self._loop.call(self._jobs.terminate_id, pid, signal)
 
     def flush(self) -> None:
-        """The connection to the broker was lost."""
-        self._loop.call(self._jobs.drop_pending)
+        """The connection to the broker was lost, or is about to be given up by a shutdown."""
+        if self.active:  # at a shutdown `on_stop` hands back what waits, while the connection still works
+            self._loop.call(self._jobs.drop_pending)
 
     def grow(self, n: int = 1) -> None:
         """Add slots."""
@@ -120,6 +125,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
             self._wait_idle(RELEASE_SECONDS + 1)
         self._loop.stop()
         self._callbacks.flush()
+        self._callbacks.close()
 
     def on_terminate(self) -> None:
         self._hurry = True
