@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from amqp import Connection
 from celery import bootsteps
 from kombu.messaging import Consumer
 
@@ -17,6 +18,9 @@ log = logging.getLogger(__name__)
 BATCH = 100
 PREFETCH = 3 * BATCH
 """One batch being accepted, one waiting, one on the wire."""
+
+LOST = (OSError, AttributeError, *Connection.connection_errors, *Connection.channel_errors)
+"""What acknowledging on a connection that is lost raises; AttributeError is py-amqp's way of saying so too."""
 
 LoopOf = Callable[[], asyncio.AbstractEventLoop]
 AdmissionOf = Callable[[], Admission]
@@ -88,7 +92,7 @@ class PlainEventsStep(bootsteps.ConsumerStep):  # type: ignore[misc]  # celery h
             except Exception:  # a loop guard; unacknowledged messages are delivered again
                 log.exception("plain_events_failed")
                 continue
-            self._call_soon(_acknowledge, messages)
+            self._call_soon(acknowledge, messages)
 
     def _next_batch(self) -> list[Any]:
         messages: list[Any] = []
@@ -100,10 +104,13 @@ class PlainEventsStep(bootsteps.ConsumerStep):  # type: ignore[misc]  # celery h
         return messages
 
 
-def _acknowledge(messages: list[Any]) -> None:
-    """In the main thread: kombu's channels belong to it. A connection that is lost already is logged by kombu."""
-    for message in messages:
-        message.ack_log_error(log, (OSError, *message.channel.connection.connection_errors))
+def acknowledge(messages: list[Any]) -> None:
+    """Acknowledge, in the main thread: kombu's channels belong to it."""
+    try:
+        for message in messages:
+            message.ack()
+    except LOST as error:  # delivered again on the next connection, and recognised
+        log.info("messages_not_acknowledged", extra={"count": len(messages), "error": type(error).__name__})
 
 
 def _bytes(message: Any) -> bytes:

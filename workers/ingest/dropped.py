@@ -9,7 +9,7 @@ import pydantic_core
 from celery import bootsteps
 
 from workers.ingest.admission import Admission
-from workers.ingest.amqp import AdmissionOf, LoopOf
+from workers.ingest.amqp import AdmissionOf, LoopOf, acknowledge
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class KeepDroppedStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery 
         admission = self.admission_of()
         await admission.bury([admission.letter(raw, f"the message {error}", source=source)])
         log.warning("message_kept", extra={"queue": source, "reason": error})
-        self._call_soon(message.ack_log_error, log, (OSError,))
+        self._call_soon(acknowledge, [message])
 
 
 def keep_popped(loop_of: LoopOf, admission_of: AdmissionOf) -> Callable[[str, bytes], None]:

@@ -60,7 +60,7 @@ class Ingress:
         self._count = BATCH
 
     async def run(self) -> None:
-        """Drain whenever the lease is ours, until cancelled."""
+        """Drain whenever the lease is ours, until cancelled; then give the lease back and close the client."""
         try:
             while True:
                 await self._lease.acquire()
@@ -73,7 +73,11 @@ class Ingress:
                     log.warning("ingress_failed", extra={"stream": self._stream, "error": type(error).__name__})
                     await asyncio.sleep(PAUSE_SECONDS)
         finally:
-            await asyncio.shield(self._lease.release())
+            await asyncio.shield(self._close())
+
+    async def _close(self) -> None:
+        await self._lease.release()
+        await self._client.aclose()
 
     async def _drain(self) -> None:
         """Read and check ahead by one batch while the batch before is being accepted, and delete behind it."""

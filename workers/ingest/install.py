@@ -4,7 +4,7 @@ from typing import Any
 
 from workers.ingest.amqp import AdmissionOf, LoopOf, PlainEventsStep
 from workers.ingest.dropped import KeepDroppedStep, keep_popped
-from workers.ingest.redis_transport import transport_class
+from workers.ingest.redis_transport import guard_redis_lists
 
 
 def install(app: Any, *, loop_of: LoopOf, admission_of: AdmissionOf) -> None:
@@ -18,4 +18,4 @@ def install(app: Any, *, loop_of: LoopOf, admission_of: AdmissionOf) -> None:
     app.steps["consumer"].add(PlainEventsStep.wired(loop_of, admission_of))
     app.steps["consumer"].add(KeepDroppedStep.wired(loop_of, admission_of))
     if str(app.conf.broker_url).startswith(("redis://", "rediss://")):
-        app.conf.broker_transport = transport_class(keep_popped(loop_of, admission_of))
+        guard_redis_lists(keep_popped(loop_of, admission_of))

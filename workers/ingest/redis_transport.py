@@ -6,9 +6,10 @@ the worker, and the item is gone. Here such an item is handed to a sink, and the
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pydantic_core
+from kombu.transport import TRANSPORT_ALIASES, _transport_cache
 from kombu.transport import redis as kombu_redis
 
 log = logging.getLogger(__name__)
@@ -17,8 +18,20 @@ Sink = Callable[[str, bytes], None]
 """Called in the worker's main thread with the name of the queue and the item."""
 
 
+def guard_redis_lists(sink: Sink) -> None:
+    """Have every Redis connection that kombu makes in this process hand what is no message to `sink`.
+
+    The schemes keep their names: Celery's `broker_transport` would be lost at the first reconnect, when kombu takes
+    the transport from the URL again, and `rediss` under another name would lose its TLS.
+    """
+    guarded = transport_class(sink)
+    for scheme in ("redis", "rediss"):
+        TRANSPORT_ALIASES[scheme] = cast("str", lambda: guarded)  # it may be callable, which its type does not say
+        _transport_cache.pop(scheme, None)
+
+
 def transport_class(sink: Sink) -> type[Any]:
-    """The transport for Celery's `broker_transport`; what is no message goes to `sink`."""
+    """kombu's transport with the guard."""
 
     class GuardedChannel(kombu_redis.Channel):
         """A channel whose blocking pop answers "nothing" instead of an item that is no message."""
