@@ -1,0 +1,117 @@
+"""Reads the frames of events, for all clients of a gateway process, over one subscription and the connection pool.
+
+The stream is the truth. Announcements on the channel save the look into it, as long as they follow on each other;
+after any gap, and every few seconds, the reader looks.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from datetime import timedelta
+
+from redis.exceptions import RedisError
+
+from workers.lanes.connection import State
+from workers.lanes.keys import Keys
+from workers.streams.follower import Follower
+from workers.streams.mailbox import Mailbox
+from workers.streams.records import Entry
+from workers.streams.subscriptions import Subscriptions
+
+IDLE = timedelta(seconds=2)
+"""How long a reader trusts a silent channel."""
+
+CONFIRM = timedelta(seconds=0.5)
+"""How long the first look waits for the subscription to take effect, so that nothing falls between the two."""
+
+PATIENCE = timedelta(seconds=20)
+"""How long a reader stays while the state is away."""
+
+PAUSE = timedelta(milliseconds=250)
+
+
+class FrameReader:
+    """All open readers of a process."""
+
+    def __init__(
+        self,
+        state: State,
+        keys: Keys,
+        *,
+        idle: timedelta = IDLE,
+        patience: timedelta = PATIENCE,
+        subscriptions: Subscriptions | None = None,
+    ) -> None:
+        self._state, self._keys = state, keys
+        self._idle, self._patience = idle.total_seconds(), patience.total_seconds()
+        self._subscriptions = subscriptions or Subscriptions(state, f"{keys.prefix}:frames")
+        self._closing = False
+        self._open: set[Mailbox] = set()
+
+    @property
+    def open_count(self) -> int:
+        """How many clients are reading."""
+        return len(self._open)
+
+    def end_all(self) -> None:
+        """Let every reader come to an end, unfinished: the process shuts down, clients go on elsewhere."""
+        self._closing = True
+        for mailbox in self._open:
+            mailbox.fall_behind()
+
+    async def close(self) -> None:
+        """End all readers, and stop listening."""
+        self.end_all()
+        await self._subscriptions.close()
+
+    async def stream(self, lane: str, event_id: str, after: str | None = None) -> AsyncIterator[Entry]:
+        """`batches`, one entry at a time."""
+        async with aclosing(self.batches(lane, event_id, after)) as batches:
+            async for batch in batches:
+                for entry in batch:
+                    yield entry
+
+    async def batches(
+        self, lane: str, event_id: str, after: str | None = None, *, acceptance: int | None = None
+    ) -> AsyncGenerator[Sequence[Entry], None]:
+        """The event's frames in order, each once, from the start or after a frame id; the last entry is the end.
+
+        The first batch comes at once, empty if there is nothing yet. Further empty ones come every few seconds while
+        nothing happens, so that the caller can keep its client's connection alive. To be used with `aclosing`.
+        `acceptance`, where it is known, saves a look when the first frame comes.
+
+        Raises:
+            UnknownFrameError: `after` is no frame of this event.
+            StreamGoneError: the event's record has gone.
+            RedisError, OSError: the state stays away.
+        """
+        channel = self._keys.channel(lane, event_id)
+        follower = Follower(self._state, self._keys, lane, event_id, acceptance)
+        with self._subscriptions.listen(channel) as mailbox:
+            self._open.add(mailbox)
+            try:
+                await self._subscriptions.subscribe(channel, mailbox)
+                await mailbox.take(CONFIRM.total_seconds())
+                yield await follower.start(after)
+                while not follower.ended:
+                    announced = [] if follower.more else await mailbox.take(self._idle)
+                    if self._closing:
+                        return
+                    batch = follower.read(announced)
+                    if follower.gap or not announced:
+                        batch += await self._look(follower)
+                    yield batch
+            finally:
+                self._open.discard(mailbox)
+
+    async def _look(self, follower: Follower) -> list[Entry]:
+        """Look into the stream, again and again while the state is away."""
+        deadline = asyncio.get_running_loop().time() + self._patience
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await follower.look()
+            except (RedisError, OSError):
+                if asyncio.get_running_loop().time() + PAUSE.total_seconds() >= deadline:
+                    raise
+                await asyncio.sleep(PAUSE.total_seconds())

@@ -1,0 +1,88 @@
+"""What a reader of an event's stream sees."""
+
+import re
+from dataclasses import dataclass
+
+from pydantic_core import from_json
+
+from schemas.errors import WorkersError
+from schemas.outcome import EventState
+
+FRAME_ID = re.compile(r"(\d{1,15})-(\d{1,15})")
+
+
+class UnknownFrameError(WorkersError):
+    """The frame to go on after is none of this event's stream."""
+
+    reason = "unknown_frame"
+
+
+class StreamGoneError(WorkersError):
+    """The event is past its retention, or the state has lost it: no more frames can come."""
+
+    reason = "stream_gone"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFrame:
+    """One frame: its id, opaque to clients, and the JSON of one `ThreadStreamEvent`."""
+
+    id: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """How the event ended; nothing comes after it."""
+
+    id: str
+    state: EventState
+    reason: str | None
+
+
+Entry = StreamFrame | StreamEnd
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What one message on the channel says: frames numbered from `first`, then the end if it has come."""
+
+    first: int
+    frames: tuple[bytes, ...]
+    end: tuple[EventState, str | None] | None
+    size: int
+
+    @classmethod
+    def parse(cls, message: bytes) -> "Announcement":
+        """Decode a message of the append script. Every reader of the channel shares the result."""
+        first, frames, end = from_json(message)
+        ending = (EventState(end["state"]), end["reason"]) if end is not None else None
+        return cls(first, tuple(frame.encode() for frame in frames), ending, len(message))
+
+    def entries_from(self, number: int, acceptance: int) -> list[Entry]:
+        """The entries numbered from `number`, which is not before `first`."""
+        entries: list[Entry] = [
+            StreamFrame(f"{acceptance}-{at}", frame)
+            for at, frame in enumerate(self.frames[number - self.first :], number)
+        ]
+        last = self.first + len(self.frames)
+        if self.end is not None and number <= last:
+            entries.append(StreamEnd(f"{acceptance}-{last}", *self.end))
+        return entries
+
+
+def entry_of(id_: str, fields: dict[bytes, bytes]) -> Entry:
+    """An entry as the stream holds it."""
+    frame = fields.get(b"d")
+    if frame is not None:
+        return StreamFrame(id_, frame)
+    end = from_json(fields[b"e"])
+    return StreamEnd(id_, EventState(end["state"]), end["reason"])
+
+
+def numbers_of(id_: str) -> tuple[int, int]:
+    """Acceptance number and frame number of a frame id. Raises `UnknownFrameError` for what is none."""
+    found = FRAME_ID.fullmatch(id_)
+    if found is None:
+        raise UnknownFrameError("is no frame id of this event")
+    return int(found[1]), int(found[2])

@@ -1,0 +1,130 @@
+"""One pub/sub connection for all channels that a gateway process listens to."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+from redis.exceptions import ConnectionError as StateConnectionError
+from redis.exceptions import RedisError
+
+from workers.lanes.connection import State
+from workers.streams.mailbox import Mailbox
+from workers.streams.records import Announcement
+
+log = logging.getLogger(__name__)
+
+LISTEN = timedelta(seconds=1)
+"""One wait for a message; between two waits, channels without a listener are unsubscribed."""
+
+PING_AFTER = timedelta(seconds=10)
+
+PAUSE_AFTER_FAILURE = timedelta(seconds=0.5)
+
+Parser = Callable[[bytes], Announcement]
+
+
+class Subscriptions:
+    """Hands the messages of channels to mailboxes. Nothing here is reliable, and it says so to the mailboxes:
+    whenever a subscription takes effect, the first time or after a lost connection, its readers look into the stream.
+    """
+
+    def __init__(self, state: State, anchor: str, parse: Parser = Announcement.parse) -> None:
+        """`anchor` is a channel that stays subscribed, so that the connection lives while nobody listens."""
+        self._state, self._anchor, self._parse = state, anchor, parse
+        self._mailboxes: dict[bytes, set[Mailbox]] = {}
+        self._live: set[bytes] = set()
+        self._left: set[bytes] = set()
+        self._pubsub: Any = None
+        self._wire = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def listen(self, channel: str) -> Iterator[Mailbox]:
+        """A mailbox that gets the channel's messages once `subscribe` was called, until the block is left."""
+        mailbox, name = Mailbox(), channel.encode()
+        self._mailboxes.setdefault(name, set()).add(mailbox)
+        try:
+            yield mailbox
+        finally:
+            self._mailboxes[name].discard(mailbox)
+            if not self._mailboxes[name]:
+                del self._mailboxes[name]
+                self._left.add(name)
+
+    async def subscribe(self, channel: str, mailbox: Mailbox) -> None:
+        """Ask for the channel's messages. The mailbox is told when they come, at once if they come already."""
+        name = channel.encode()
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="frame-subscriptions")
+        if name in self._live:
+            mailbox.fall_behind()
+        elif self._pubsub is not None:
+            # a failure shows in the loop as well, which then subscribes to everything again
+            with suppress(RedisError, OSError):
+                async with self._wire:
+                    await self._pubsub.subscribe(name)
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                async with self._state.pubsub() as pubsub:
+                    await self._listen(pubsub)
+            except Exception as error:  # noqa: BLE001  # the loop guard: readers poll in the meantime
+                log.warning("frames_not_heard", extra={"error": type(error).__name__})
+            finally:
+                self._pubsub = None
+                self._live.clear()
+            await asyncio.sleep(PAUSE_AFTER_FAILURE.total_seconds())
+
+    async def _listen(self, pubsub: Any) -> None:
+        await pubsub.subscribe(self._anchor)
+        # from here on new listeners subscribe by themselves; those that came earlier are taken along now
+        self._pubsub = pubsub
+        async with self._wire:
+            await pubsub.subscribe(self._anchor, *self._mailboxes)
+        clock = asyncio.get_running_loop().time
+        heard = asked = clock()
+        while True:
+            message = await pubsub.get_message(timeout=LISTEN.total_seconds())
+            if message is not None:
+                heard = clock()
+                self._hand_out(message["type"], message["channel"], message["data"])
+            elif clock() - heard > 3 * PING_AFTER.total_seconds():
+                raise StateConnectionError("no answer to a ping")  # a half-open connection shows in no other way
+            elif clock() - max(heard, asked) > PING_AFTER.total_seconds():
+                asked = clock()
+                await pubsub.ping(self._anchor)
+            if self._left:
+                await self._unsubscribe(pubsub)
+
+    def _hand_out(self, kind: str, channel: bytes | None, data: bytes) -> None:
+        if channel is None:  # a pong
+            return
+        mailboxes = self._mailboxes.get(channel, ())
+        if kind == "message" and mailboxes:
+            announcement = self._parse(data)
+            for mailbox in mailboxes:
+                mailbox.put(announcement)
+        elif kind == "subscribe":
+            self._live.add(channel)
+            for mailbox in mailboxes:
+                mailbox.fall_behind()
+
+    async def _unsubscribe(self, pubsub: Any) -> None:
+        """Leave the channels that nobody came back to in the meantime."""
+        async with self._wire:
+            names = [name for name in self._left if name not in self._mailboxes]
+            self._left.clear()
+            self._live.difference_update(names)
+            if names:
+                await pubsub.unsubscribe(*names)
