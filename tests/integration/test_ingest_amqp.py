@@ -119,11 +119,13 @@ async def test_a_connection_that_is_cut_again_and_again_costs_no_event_and_no_wo
         with TcpProxy(port) as proxy:
             through = rabbitmq_url.replace(f":{port}", f":{proxy.port}", 1)
             with ingest_process("celery", through, redis_url, prefix) as worker, Publisher(rabbitmq_url) as publisher:
+                before = proxy.connections
                 for part in range(3):
                     await publisher.apublish_many(events[part * 300 : part * 300 + 300])
                     proxy.cut()
                 await eventually(lambda: stack.all_known([event.event_id for event in events]), within=20)
                 assert worker.poll() is None
+                assert proxy.connections > before
         numbers = await stack.acceptances([event.event_id for event in events])
     for thread in range(5):
         assert numbers[thread::5] == sorted(set(numbers[thread::5]))
