@@ -1,0 +1,81 @@
+"""Opening what commands talk to, with errors that say what cannot be reached and what to do."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+
+from workers.cli.command import CommandFailedError
+from workers.lanes.connection import STATE_ERRORS, State, connect
+from workers.lanes.keys import Keys
+from workers.lanes.lanes import Lanes
+from workers.settings import Settings, masked_url
+
+
+@contextmanager
+def reaching(what: str, url: str, variable: str) -> Iterator[None]:
+    """Turn the errors of a connection into one line that names the server, the fault and the variable."""
+    try:
+        yield
+    except STATE_ERRORS as error:
+        raise unreachable(what, url, variable, error) from error
+
+
+def unreachable(what: str, url: str, variable: str, error: BaseException) -> CommandFailedError:
+    """The error of a server that does not answer."""
+    return CommandFailedError(
+        f"{what} at {masked_url(url)} cannot be reached ({cause(error)}): start it, or set {variable}"
+    )
+
+
+def cause(error: BaseException) -> str:
+    """Why a connection failed, in a few words: the operating system's if it has any."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno:
+            return os.strerror(seen.errno).lower() if seen.errno > 0 else str(seen.strerror or seen).lower()
+        seen = seen.__cause__ or seen.__context__
+    if isinstance(error, TimeoutError) or "timeout" in type(error).__name__.lower():
+        return "no answer in time"
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+@asynccontextmanager
+async def open_state(settings: Settings) -> AsyncIterator[State]:
+    """The state's client, after it has answered once."""
+    state = connect(settings.state_url, max_connections=4)
+    try:
+        with reaching("Redis", settings.state_url, "CHATKIT_STATE_URL"):
+            await state.ping()
+            yield state
+    finally:
+        await state.aclose()
+
+
+@asynccontextmanager
+async def open_lanes(settings: Settings) -> AsyncIterator[tuple[Lanes, State]]:
+    """The lanes of the deployment. Raises `SettingsError` when it was made with another number of shards."""
+    async with open_state(settings) as state:
+        lanes = Lanes(
+            state,
+            keys_of(settings),
+            owner="chatkit-workers",
+            lease=settings.lease,
+            max_waiting_per_lane=settings.max_waiting_per_lane,
+            max_waiting=settings.max_waiting,
+            retention=timedelta(seconds=settings.retention),
+        )
+        if await state.exists(keys_of(settings).shard_count):  # reading a deployment must not be what decides it
+            await lanes.check()
+        yield lanes, state
+
+
+async def check_state(settings: Settings) -> None:
+    """Raises `CommandFailedError` when the state cannot be reached."""
+    async with open_state(settings):
+        return
+
+
+def keys_of(settings: Settings) -> Keys:
+    """The names of the deployment's keys."""
+    return Keys(settings.prefix, settings.shards)

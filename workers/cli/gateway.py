@@ -1,0 +1,31 @@
+"""`gateway`: the HTTP gateway under uvicorn."""
+
+import asyncio
+
+import click
+
+from workers.cli.command import Command, Output
+
+
+@click.command(cls=Command)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 picks a free one."
+)
+@click.pass_obj
+def command(output: Output, host: str, port: int) -> None:
+    """Run the HTTP gateway until SIGTERM or Ctrl-C. Open streams end; clients go on elsewhere with Last-Event-ID."""
+    from workers.cli.connections import check_state
+    from workers.cli.serving import listen, serve
+    from workers.settings import load_settings
+    from workers.telemetry.logging import configure_logging
+    from workers.telemetry.sentry import init_sentry
+
+    settings = load_settings()
+    configure_logging(settings.log_level)
+    init_sentry(settings.sentry_dsn.get_secret_value() if settings.sentry_dsn else None, role="gateway")
+    with listen(host, port) as socket:
+        asyncio.run(check_state(settings))
+        from workers.gateway.app import create_app
+
+        asyncio.run(serve(create_app(settings), socket, output))

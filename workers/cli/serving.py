@@ -1,0 +1,66 @@
+"""Serving an ASGI app: errors at the start as one line, an orderly end on SIGTERM and Ctrl-C."""
+
+import asyncio
+import errno
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from socket import AF_INET, AF_INET6, create_server, socket
+
+import uvicorn
+from fastapi import FastAPI
+
+from workers.cli.command import CommandFailedError, Output
+
+BACKLOG = 2048
+CLOSE_SECONDS = 5
+"""How long open requests may take to end. The streams are told to end at once, and clients resume elsewhere."""
+
+
+def listen(host: str, port: int) -> socket:
+    """A listening socket.
+
+    Raises:
+        CommandFailedError: the port is taken, not allowed, or the address is none of this machine.
+    """
+    family = AF_INET6 if ":" in host else AF_INET
+    try:
+        return create_server((host, port), family=family, backlog=BACKLOG, reuse_port=False)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise CommandFailedError(
+                f"{host}:{port} is taken: stop what listens there, or choose another port with --port"
+            ) from error
+        raise CommandFailedError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+
+
+async def serve(app: FastAPI, sock: socket, output: Output) -> None:
+    """Serve until SIGTERM or SIGINT. What the app's start raises is raised here."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,  # its loggers go where all others go
+        access_log=False,
+        lifespan="off",  # run below, where its errors are ours; uvicorn would print a traceback
+        timeout_graceful_shutdown=CLOSE_SECONDS,
+        server_header=False,
+    )
+    server = _Server(config)
+    async with app.router.lifespan_context(app):
+        host, port = sock.getsockname()[:2]
+        output.note(f"gateway on http://{f'[{host}]' if ':' in host else host}:{port}")
+        await server.serve(sockets=[sock])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn raises the signal again once it has served, which would kill the process before the app has closed."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
