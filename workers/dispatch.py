@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from schemas.errors import WorkersError
 from schemas.events import PREFIX, Event
 from schemas.outcome import Outcome
 from workers.policies.compose import Handler, Policy, compose
@@ -53,7 +54,7 @@ class Dispatcher:
     ) -> None:
         self._settings = settings
         self._turns, self._light = turns, light
-        self._now = now
+        self._worker_lost, self._deadline = WorkerLostPolicy(), DeadlinePolicy(now)
         self._stacks: dict[str, Handler] = {}
 
     async def __call__(self, delivery: Delivery) -> Outcome:
@@ -69,7 +70,15 @@ class Dispatcher:
     def policies(self, type_: str) -> list[Policy]:
         """The stack, outermost first. The net catches what any of the others lets through; an event that kills
         workers is given up before anything looks at it again; a stale one is dropped before it can fail."""
-        return [DeadLetterPolicy(), WorkerLostPolicy(), DeadlinePolicy(self._now), self.retry_policy(type_)]
+        return [DeadLetterPolicy(), self._worker_lost, self._deadline, self.retry_policy(type_)]
+
+    def judge(self, delivery: Delivery) -> Outcome | None:
+        """For events that run in a batch: what the policies say before the run; None runs it."""
+        return self._worker_lost.judge(delivery) or self._deadline.judge(delivery)
+
+    def decide(self, error: WorkersError, delivery: Delivery) -> Outcome:
+        """For events that run in a batch: the outcome of a failed run."""
+        return self.retry_policy(delivery.event.type).decide(error, delivery)
 
     def _stack(self, event: Event) -> Handler:
         stack = self._stacks.get(event.type)

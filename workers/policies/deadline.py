@@ -17,6 +17,8 @@ class DeadlinePolicy:
     now: Callable[[], datetime]
 
     async def __call__(self, delivery: Delivery, call_next: Handler) -> Outcome:
-        if is_stale(delivery.event, self.now()):
-            return Dropped(DropReason.EXPIRED)
-        return await call_next(delivery)
+        return self.judge(delivery) or await call_next(delivery)
+
+    def judge(self, delivery: Delivery) -> Outcome | None:
+        """The outcome without a run, or None to run it."""
+        return Dropped(DropReason.EXPIRED) if is_stale(delivery.event, self.now()) else None

@@ -14,8 +14,12 @@ class WorkerLostPolicy:
     max_deaths: int = 3
 
     async def __call__(self, delivery: Delivery, call_next: Handler) -> Outcome:
+        return self.judge(delivery) or await call_next(delivery)
+
+    def judge(self, delivery: Delivery) -> Outcome | None:
+        """The outcome without a run, or None to run it."""
         lost = delivery.deaths - 1  # this run is counted already
-        if lost >= self.max_deaths:
-            record = ErrorRecord(kind="WorkerLost", message=f"{lost} workers began this event and did not come back")
-            return DeadLettered(DeadReason.WORKER_LOST, record)
-        return await call_next(delivery)
+        if lost < self.max_deaths:
+            return None
+        record = ErrorRecord(kind="WorkerLost", message=f"{lost} workers began this event and did not come back")
+        return DeadLettered(DeadReason.WORKER_LOST, record)
