@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import pydantic_core
-from redis.exceptions import RedisError
 
 from schemas.errors import InvalidEventError
 from schemas.events import Event, parse_event
@@ -19,6 +18,7 @@ from workers.errors import TransientError
 from workers.ingest.intake import Answer, Intake
 from workers.ingest.letters import invalid_letter, refused_letter
 from workers.ingest.ports import Graveyard
+from workers.lanes.connection import STATE_ERRORS
 from workers.lanes.records import Accepted, Refused
 from workers.policies.dead_letter import bug_record
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 Raw = bytes | Mapping[str, Any]
 """A message as it came: JSON bytes, or the object that Celery has decoded already."""
 
-STATE_AWAY = (RedisError, OSError, TransientError)
+STATE_AWAY = (*STATE_ERRORS, TransientError)
 """What may pass by itself: the state cannot be reached, or the intake closes. The message waits, unacknowledged."""
 
 MIN_PAUSE_SECONDS = 0.05

@@ -49,7 +49,7 @@ class Waker(Protocol):
 class LightBatch(Protocol):
     """Runs events that need no model, together. One result for each delivery, in order."""
 
-    async def __call__(self, deliveries: Sequence[Delivery]) -> Sequence[LightResult]: ...
+    async def __call__(self, deliveries: Sequence[Delivery], /) -> Sequence[LightResult]: ...
 
 
 class LightPolicies(Protocol):

@@ -4,8 +4,8 @@ import asyncio
 import logging
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import cache
 
 from schemas.chatkit import TURN_REQUESTS
@@ -25,10 +25,10 @@ log = logging.getLogger(__name__)
 ROUND = 100
 MAX_KNOWN = 5_000
 MAX_HEADS = 500
-BATCH_SECONDS = 8.0
-"""Deadline of one batch, under the default lease of 10 s: what takes longer would be run by two workers."""
 PAUSE_SECONDS = 0.2
 IN_FLIGHT = 2
+DEADLINE = 0.8
+"""Of the lease: a batch that takes longer would be run by two workers. It is short work, so nobody renews."""
 
 
 class LightRounds:
@@ -45,9 +45,11 @@ class LightRounds:
         policies: LightPolicies,
         settler: Settler,
         now: Callable[[], datetime],
+        lease: timedelta = timedelta(seconds=10),
     ) -> None:
         self._lanes, self._waker, self._light = lanes, waker, light
         self._policies, self._settler, self._now = policies, settler, now
+        self._deadline_seconds = lease.total_seconds() * DEADLINE
         self._heads: deque[Wake] = deque()
         self._known: dict[str, Event] = {}
         self._wanted = asyncio.Event()
@@ -81,6 +83,8 @@ class LightRounds:
         while True:
             await self._wanted.wait()
             heads = [self._heads.popleft() for _ in range(min(ROUND, len(self._heads)))]
+            if not heads:  # another loop was faster
+                continue
             self._running += 1
             self._mark()
             try:
@@ -101,14 +105,13 @@ class LightRounds:
 
     async def _round(self, heads: Sequence[Wake]) -> list[Wake]:
         """One step of each of these lanes; the light heads that come next."""
-        known = self._known
+        # taken out before the first await: what is remembered meanwhile may push them out
+        known = {head.event_id: event for head in heads if (event := self._known.pop(head.event_id, None)) is not None}
         starts = [Start(w.lane, w.event_id, uuid.uuid4().hex, want_body=w.event_id not in known) for w in heads]
         begun = [answer for answer in await self._lanes.begin(starts) if isinstance(answer, Begun)]
-        deliveries = [delivery for one in begun if (delivery := self._delivery(one)) is not None]
+        deliveries = [delivery for one in begun if (delivery := _delivery(one, known)) is not None]
         cancelled = {one.lease.event_id for one in begun if one.cancelled}
         results = await self._results(deliveries, cancelled)
-        for head in heads:
-            known.pop(head.event_id, None)
         now = self._now()
         settled = await self._lanes.settle(
             [
@@ -122,20 +125,13 @@ class LightRounds:
             await self._waker.wake(turns)
         return [wake for wake in nexts if is_light(wake.type)]
 
-    def _delivery(self, begun: Begun) -> Delivery | None:
-        event = self._known.get(begun.lease.event_id)
-        try:
-            return delivery_of(begun, event or event_of(begun))
-        except InvalidEventError:  # accepted by another version of the program; a worker of its own settles it
-            log.warning("light_event_unreadable", extra={"event_id": begun.lease.event_id})
-            return None
-
     async def _results(self, deliveries: Sequence[Delivery], cancelled: set[str]) -> list[LightResult]:
         """A result for each delivery: of the policies where they decide, else of the handler."""
         results: dict[int, LightResult] = {}
         fresh: list[int] = []
         for place, delivery in enumerate(deliveries):
-            outcome = Cancelled(CancelReason.USER) if delivery.lease.event_id in cancelled else self._judge(delivery)
+            stopped = delivery.lease.event_id in cancelled
+            outcome = Cancelled(CancelReason.USER) if stopped else self._policies.judge(delivery)
             if outcome is not None:
                 results[place] = (outcome, [])
             else:
@@ -144,16 +140,13 @@ class LightRounds:
         results.update(zip(fresh, handled, strict=True))
         return [results[place] for place in range(len(deliveries))]
 
-    def _judge(self, delivery: Delivery) -> Outcome | None:
-        return self._policies.judge(delivery)
-
     def _outcome(self, result: Outcome | WorkersError, delivery: Delivery) -> Outcome:
         return self._policies.decide(result, delivery) if isinstance(result, WorkersError) else result
 
     async def _handle(self, deliveries: Sequence[Delivery]) -> Sequence[LightResult]:
         """The handler's results. One event that trips the handler over does not take the batch with it."""
         try:
-            async with asyncio.timeout(BATCH_SECONDS):
+            async with asyncio.timeout(self._deadline_seconds):
                 return await self._light(deliveries)
         except WorkersError as error:
             return [(error, [])] * len(deliveries)
@@ -163,6 +156,14 @@ class LightRounds:
             if len(deliveries) == 1:
                 return [(DeadLettered(DeadReason.BUG, bug_record(error)), [])]
             return [(await self._handle([delivery]))[0] for delivery in deliveries]
+
+
+def _delivery(begun: Begun, known: Mapping[str, Event]) -> Delivery | None:
+    try:
+        return delivery_of(begun, known.get(begun.lease.event_id) or event_of(begun))
+    except InvalidEventError:  # accepted by another version of the program; a worker of its own settles it
+        log.warning("light_event_unreadable", extra={"event_id": begun.lease.event_id})
+        return None
 
 
 def _set(event: asyncio.Event, on: bool) -> None:

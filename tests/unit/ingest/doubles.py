@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from schemas.errors import WorkersError
 from schemas.events import Event
-from schemas.outcome import DeadLettered, DeadReason, Done, EventState, Outcome, Parked, Retry
+from schemas.outcome import DeadLettered, DeadReason, Done, Dropped, DropReason, EventState, Outcome, Parked, Retry
 from schemas.records import DeadLetter
 from tests.builders import NOW
 from workers.ingest.intake import Intake
@@ -27,6 +27,8 @@ from workers.lanes.records import (
 from workers.policies.delivery import Delivery, Lease
 from workers.policies.retry import record_of
 from workers.settle import Settler
+
+LEASE = timedelta(seconds=0.5)
 
 
 @dataclass
@@ -145,10 +147,10 @@ class RememberedRuns:
 
 
 class PlainPolicies:
-    """Judges nothing; a failure is a dead letter."""
+    """Drops what has a deadline; a failure is a dead letter."""
 
     def judge(self, delivery: Delivery) -> Outcome | None:
-        return None
+        return Dropped(DropReason.EXPIRED) if delivery.event.expirytime else None
 
     def decide(self, error: WorkersError, delivery: Delivery) -> Outcome:
         return DeadLettered(DeadReason.PERMANENT, record_of(error))
@@ -163,7 +165,7 @@ class Bench:
     runs: RememberedRuns = field(default_factory=RememberedRuns)
 
     def __post_init__(self) -> None:
-        self.rounds = LightRounds(self.lanes, self.wakes, self.runs, PlainPolicies(), Settler("w1"), fixed_now)
+        self.rounds = LightRounds(self.lanes, self.wakes, self.runs, PlainPolicies(), Settler("w1"), fixed_now, LEASE)
         self.intake = Intake(self.lanes, self.wakes, self.rounds, lambda event: f"q.{event.priority}")
 
     async def __aenter__(self) -> "Bench":

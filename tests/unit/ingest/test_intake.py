@@ -1,14 +1,17 @@
 """The intake: group commit, order, light rounds."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from schemas.outcome import Cancelled, CancelReason, DeadLettered, DeadReason, Done
+from schemas.outcome import Cancelled, CancelReason, DeadLettered, DeadReason, Done, Dropped, DropReason
 from tests.builders import create_event, feedback_event, message_event
 from tests.unit.ingest.doubles import Bench, MemoryLanes, RememberedRuns
 from workers.errors import PermanentError, TransientError
+from workers.ingest import rounds
+from workers.ingest.ports import LightResult
 from workers.lanes.records import Accepted, Refused
 from workers.policies.delivery import Delivery
 
@@ -163,6 +166,59 @@ async def test_a_head_that_another_worker_accepted_is_run_from_its_stored_body()
         bench.rounds.put([accepted.wake])
         await bench.settle_down()
         assert bench.runs.order == [event.id]
+
+
+async def test_more_events_than_are_remembered_all_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "MAX_KNOWN", 10)
+    async with Bench() as bench:
+        events = [feedback_event(f"thr_{number}") for number in range(350)]
+        await bench.intake.submit(events)
+        await bench.settle_down()
+        assert sorted(bench.runs.order) == sorted(event.id for event in events)
+
+
+async def test_an_event_that_the_policies_judge_is_not_run() -> None:
+    async with Bench() as bench:
+        await bench.intake.submit([feedback_event("thr_1", expirytime="2020-01-01T00:00:00Z"), feedback_event("thr_2")])
+        await bench.settle_down()
+        outcomes = [settlement.outcome for settlement in bench.lanes.settled]
+        assert outcomes == [Dropped(DropReason.EXPIRED), Done()]
+        assert len(bench.runs.order) == 1
+
+
+async def test_a_batch_that_outlasts_its_lease_is_given_up() -> None:
+    async def hang(_deliveries: Sequence[Delivery]) -> list[LightResult]:
+        await asyncio.sleep(3600)
+        return []
+
+    bench = Bench()
+    bench.rounds._light = hang
+    async with bench:
+        await bench.intake.submit([feedback_event("thr_1")])
+        await bench.settle_down()
+        [settlement] = bench.lanes.settled
+        assert isinstance(settlement.outcome, DeadLettered)
+        assert settlement.outcome.error is not None
+        assert settlement.outcome.error.kind == "TimeoutError"
+
+
+async def test_accepting_waits_while_too_many_heads_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "MAX_HEADS", 50)
+    go_on = asyncio.Event()
+    bench = Bench()
+    handle = bench.rounds._light
+
+    async def slow(deliveries: Sequence[Delivery]) -> Sequence[LightResult]:
+        await go_on.wait()
+        return await handle(deliveries)
+
+    bench.rounds._light = slow
+    async with bench:
+        submitting = asyncio.create_task(bench.intake.submit([feedback_event(f"thr_{n}") for n in range(900)]))
+        await asyncio.sleep(0.05)
+        assert sum(bench.lanes.batches) < 900
+        go_on.set()
+        assert len(await submitting) == 900
 
 
 async def test_closing_finishes_what_was_taken_and_takes_no_more() -> None:
