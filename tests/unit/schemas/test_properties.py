@@ -13,6 +13,9 @@ from schemas.errors import InvalidEventError
 from schemas.events import Event, event_id, event_types, parse_event
 from schemas.examples import example_event
 
+AT_ANY_SPEED = settings(deadline=None)
+"""The first example builds the models of all types, and CI is busy."""
+
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=40)
 NAMES = st.from_regex(r"[A-Za-z0-9:._-]{1,40}", fullmatch=True)
 JSON = st.recursive(
@@ -40,6 +43,7 @@ def events(draw: st.DrawFn) -> dict[str, Any]:
     return event
 
 
+@AT_ANY_SPEED
 @given(events())
 def test_a_right_event_goes_round_unchanged(fields: dict[str, Any]) -> None:
     event = parse_event(json.dumps(fields))
@@ -51,6 +55,7 @@ def test_a_right_event_goes_round_unchanged(fields: dict[str, Any]) -> None:
     assert parse_event(fields) == event
 
 
+@AT_ANY_SPEED
 @given(events(), st.data())
 def test_an_event_with_one_field_replaced_is_taken_or_refused_by_name(
     fields: dict[str, Any], data: st.DataObject
@@ -65,24 +70,28 @@ def test_an_event_with_one_field_replaced_is_taken_or_refused_by_name(
         assert parse_event(event.to_json()) == event
 
 
+@AT_ANY_SPEED
 @given(st.dictionaries(st.sampled_from(KNOWN) | st.text(max_size=10), JSON, max_size=16) | JSON)
 def test_any_json_is_an_event_or_an_invalid_event(value: Any) -> None:
     with suppress(InvalidEventError):
         parse_event(json.dumps(value))
 
 
+@AT_ANY_SPEED
 @given(st.dictionaries(st.sampled_from(KNOWN) | st.text(), JSON | st.binary(max_size=8) | st.floats(), max_size=16))
 def test_any_decoded_object_is_an_event_or_an_invalid_event(value: dict[str, Any]) -> None:
     with suppress(InvalidEventError):
         parse_event(value)
 
 
+@AT_ANY_SPEED
 @given(st.binary(max_size=200) | st.text(max_size=200))
 def test_any_bytes_and_any_text_are_an_event_or_an_invalid_event(raw: bytes | str) -> None:
     with suppress(InvalidEventError):
         parse_event(raw)
 
 
+@AT_ANY_SPEED
 @given(events(), st.integers(min_value=0), st.binary(min_size=1, max_size=3))
 def test_a_damaged_event_is_an_event_or_an_invalid_event(fields: dict[str, Any], place: int, junk: bytes) -> None:
     raw = json.dumps(fields).encode()
@@ -91,6 +100,7 @@ def test_a_damaged_event_is_an_event_or_an_invalid_event(fields: dict[str, Any],
         parse_event(raw[:at] + junk + raw[at + 1 :])
 
 
+@AT_ANY_SPEED
 @given(
     st.dictionaries(st.text(max_size=12) | st.sampled_from(["ce-id", "Content-Type"]), st.text(max_size=12)),
     st.binary(),
@@ -100,6 +110,7 @@ def test_any_headers_and_body_are_an_event_or_an_invalid_event(headers: dict[str
         parse_binary(headers, body)
 
 
+@AT_ANY_SPEED
 @given(st.lists(events() | JSON, min_size=1, max_size=5))
 @settings(max_examples=50)
 def test_a_batch_answers_at_every_place(values: list[Any]) -> None:
@@ -110,6 +121,7 @@ def test_a_batch_answers_at_every_place(values: list[Any]) -> None:
             assert answer == parse_event(value)
 
 
+@AT_ANY_SPEED
 @given(TEXT, TEXT, TEXT, TEXT)
 def test_two_events_have_one_id_only_when_source_and_id_are_the_same(a: str, b: str, c: str, d: str) -> None:
     assert (event_id(a, b) == event_id(c, d)) == ((a, b) == (c, d))

@@ -1,0 +1,32 @@
+"""How much is measured: enough for steady figures, or just enough to see that a benchmark still runs."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Numbers of each benchmark."""
+
+    noops: int = 10_000
+    batched_events: int = 20_000
+    single_events: int = 6_000
+    threads: int = 1_000
+    turns_in_flight: int = 1_000
+    open_streams: int = 20
+    first_frame_turns: int = 300
+    turns_per_second: float = 10.0
+    cpu_turns: int = 200
+    deltas: int = 300
+
+
+FULL = Sizes()
+SMOKE = Sizes(
+    noops=300,
+    batched_events=400,
+    single_events=100,
+    threads=10,
+    turns_in_flight=20,
+    open_streams=3,
+    first_frame_turns=10,
+    cpu_turns=10,
+)

@@ -1,0 +1,48 @@
+"""(d) CPU of a turn in the worker process, against the bare loop with the same model.
+
+The worker's figure holds all that it does for a turn: ingest, lane, lease, policies, SQL, frames, settlement.
+"""
+
+from schemas.outcome import EventState
+from tests.bench.bare import measure_bare
+from tests.bench.sizes import Sizes
+from tests.bench.stack import MODEL_APP, Stack, cpu_seconds, stack, until
+from tests.bench.table import Line, Table
+from tests.builders import create_event
+from workers.lanes.lanes import Lanes
+from workers.publisher import Publisher
+
+TARGET = 1.4
+TOGETHER = 20
+WARM_UP = 20
+
+
+def run(sizes: Sizes) -> list[Table]:
+    bare = measure_bare("cpu", turns=sizes.cpu_turns, deltas=sizes.deltas, together=TOGETHER)["cpu_seconds"]
+    with stack() as parts:
+        parts.migrate()
+        environment = {"CHATKIT_CONCURRENCY": str(TOGETHER), "BENCH_DELTAS": str(sizes.deltas)}
+        worker = parts.worker(MODEL_APP, **environment)
+        _turns(parts, WARM_UP, done_before=0)
+        before = cpu_seconds(worker.pid)
+        _turns(parts, sizes.cpu_turns, done_before=WARM_UP)
+        ours = (cpu_seconds(worker.pid) - before) / sizes.cpu_turns
+    # once more: the machine may have been busy with something else the first time
+    bare = min(bare, measure_bare("cpu", turns=sizes.cpu_turns, deltas=sizes.deltas, together=TOGETHER)["cpu_seconds"])
+    ratio = ours / bare
+    lines = [
+        Line("bare Runner.run_streamed + stream_agent_response", f"{bare * 1000:.1f} ms"),
+        Line("worker", f"{ours * 1000:.1f} ms = {ratio:.2f}x", f"<= {TARGET:g}x", ratio <= TARGET),
+    ]
+    return [Table(f"(d) CPU per turn of {sizes.deltas} deltas", f"process CPU time, {TOGETHER} turns at a time", lines)]
+
+
+def _turns(parts: Stack, count: int, *, done_before: int) -> None:
+    """Run turns and wait for the last of them."""
+    with Publisher(parts.broker_url) as publisher:
+        publisher.publish_many(create_event("hi", source="/bench") for _ in range(count))
+
+    async def all_done(lanes: Lanes) -> bool:
+        return (await lanes.depth()).states[EventState.DONE] == done_before + count
+
+    until(parts, all_done, within=300)
