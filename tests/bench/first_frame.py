@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from schemas.events import event_id
-from tests.bench.model_worker import SLOW_WORD
+from tests.bench.paces import SLOW_WORD
 from tests.bench.sizes import Sizes
 from tests.bench.sse import request
 from tests.bench.stack import MODEL_APP, SERVICE_KEY, Stack, stack

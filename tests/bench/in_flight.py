@@ -4,7 +4,7 @@ import time
 
 from schemas.outcome import EventState
 from tests.bench.bare import measure_bare
-from tests.bench.model_worker import SLOW_WORD
+from tests.bench.paces import SLOW_WORD
 from tests.bench.sizes import Sizes
 from tests.bench.stack import MODEL_APP, rss_mb, stack, until
 from tests.bench.table import Line, Table
