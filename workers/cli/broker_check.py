@@ -5,7 +5,7 @@ import ssl
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from kombu import Connection
+from kombu.connection import Connection
 
 from workers.cli.connections import cause
 from workers.settings import masked_url
@@ -35,7 +35,7 @@ async def check_rabbitmq(url: str) -> list[Found]:
 def _ask(url: str) -> tuple[str, str]:
     parts = urlsplit(url)
     tls: Any = {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": parts.hostname} if parts.scheme == "amqps" else False
-    with Connection(url, ssl=tls, connect_timeout=SECONDS) as connection:
+    with Connection(url, ssl=tls, connect_timeout=SECONDS) as connection:  # type: ignore[no-untyped-call]  # kombu has no types
         connection.ensure_connection(max_retries=0)
         properties = connection.connection.server_properties
         return str(properties.get("product")), str(properties.get("version"))

@@ -1,6 +1,7 @@
 """What every command shares: `--json`, `--debug`, one clear line for each error, the exit codes 0, 1 and 2."""
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Mapping
@@ -94,8 +95,8 @@ class CommandGroup(click.Group):
 
 
 def _forget_stdout() -> None:
-    """Python would complain at exit about what it could not flush."""
-    sys.stdout = open("/dev/null", "w", encoding="utf-8")  # noqa: PTH123, SIM115  # lives until the process ends
+    """What is still buffered goes nowhere; else Python complains at exit that it cannot be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _shown(value: object) -> str:

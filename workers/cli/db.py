@@ -5,7 +5,6 @@ import asyncio
 import click
 
 from workers.cli.command import Command, CommandFailedError, CommandGroup, Output
-from workers.settings import Settings, load_settings, masked_url
 
 
 @click.group(cls=CommandGroup)
@@ -17,23 +16,25 @@ def command() -> None:
 @click.pass_obj
 def upgrade(output: Output) -> None:
     """Make the tables, or bring them up to date. Running it again changes nothing."""
-    settings = load_settings()
-    asyncio.run(_upgrade(settings))
-    shown = masked_url(settings.database_url)
+    from workers.settings import load_settings, masked_url
+
+    url = load_settings().database_url
+    asyncio.run(_upgrade(url))
+    shown = masked_url(url)
     output.record({"database": shown, "state": "up to date"}, f"{shown} is up to date")
 
 
-async def _upgrade(settings: Settings) -> None:
+async def _upgrade(url: str) -> None:
     from workers.chat.database import Database
     from workers.errors import DatabaseError
+    from workers.settings import masked_url
 
-    database = Database(settings.database_url)
+    database = Database(url)
     try:
         await database.upgrade()
     except DatabaseError as error:
         raise CommandFailedError(
-            f"the database {masked_url(settings.database_url)} cannot be upgraded ({error}): "
-            "start it, or set CHATKIT_DATABASE_URL"
+            f"the database {masked_url(url)} cannot be upgraded ({error}): start it, or set CHATKIT_DATABASE_URL"
         ) from error
     finally:
         await database.close()

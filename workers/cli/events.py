@@ -1,12 +1,14 @@
 """`events`: show, follow or cancel one event."""
 
 import asyncio
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import click
 
-from schemas.records import EventStatus
 from workers.cli.command import Command, CommandFailedError, CommandGroup, Output
+
+if TYPE_CHECKING:
+    from schemas.records import EventStatus
 
 
 @click.group(cls=CommandGroup)
@@ -44,7 +46,7 @@ def cancel(output: Output, event_id: str) -> None:
     output.record({"id": event_id, "result": result}, f"{event_id} {result}")
 
 
-async def _status(event_id: str) -> EventStatus:
+async def _status(event_id: str) -> "EventStatus":
     from workers.cli.connections import open_lanes
     from workers.settings import load_settings
 
