@@ -85,6 +85,22 @@ def late_nap(self: Task, key: str, seconds: float) -> None:
     mark(key, "end")
 
 
+@task(acks_late=True)
+def late_careful(key: str, seconds: float) -> None:
+    """The same, and mark why it is stopped."""
+    mark(key, "begin")
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            mark(key, f"released: {stop_cause()}")
+            raise
+
+    run_coroutine(work())
+    mark(key, "end")
+
+
 @task()
 def careful(key: str, seconds: float, release_seconds: float) -> None:
     """Tell the causes of a stop apart, and take time to let go."""

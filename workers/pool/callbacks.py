@@ -40,7 +40,7 @@ class Callbacks:
 
     def listen(self, hub: Hub) -> None:
         """Let the hub run what is posted. To be called for each new connection: a lost one resets the hub."""
-        hub.add_reader(self._bell, self._on_bell)
+        hub.add_reader(self._bell, self._on_bell)  # type: ignore[no-untyped-call]  # kombu has few types
 
     def post(self, callback: Callable[..., object] | None, *args: object) -> None:
         """Queue a call. On the loop thread only."""
@@ -51,9 +51,13 @@ class Callbacks:
             self.run()
         elif not self._announced:
             self._announced = True
-            with suppress(OSError):  # full: then it rings already
-                self._rope.send(b"\0")
+            self.ring()
             self._loop.call_later(RESCUE_SECONDS, self._rescue)
+
+    def ring(self) -> None:
+        """Wake the hub. From any thread, and from a signal handler."""
+        with suppress(OSError):  # full: then it rings already
+            self._rope.send(b"\0")
 
     def run(self) -> None:
         """Run what waits. A callback that raises is logged and costs nothing else."""
@@ -84,7 +88,7 @@ class Callbacks:
     def close(self) -> None:
         """After the last flush."""
         if self._hub is not None:
-            self._hub.remove(self._bell)
+            self._hub.remove(self._bell)  # type: ignore[no-untyped-call]  # kombu has few types
         self._bell.close()
         self._rope.close()
 

@@ -23,7 +23,7 @@ RELEASE_SECONDS = 5.0
 class Jobs:
     """At most `limit` jobs run; the others wait in order. Its counts may be read from any thread."""
 
-    def __init__(self, callbacks: Callbacks, limit: int, *, release_seconds: float = RELEASE_SECONDS) -> None:
+    def __init__(self, callbacks: Callbacks, limit: int) -> None:
         self.limit = limit
         self.running: dict[int, Job] = {}
         self.pending: dict[int, Job] = {}
@@ -32,7 +32,6 @@ class Jobs:
         self.idle = threading.Event()
         """Closed, and nothing runs any more."""
         self._callbacks = callbacks
-        self._release_seconds = release_seconds
         self._closed = False
         # Jobs start in copies of this one, not of the context of whichever job made room for them.
         self._context = contextvars.copy_context()
@@ -76,7 +75,7 @@ class Jobs:
         self._note_idle()
 
     def drain(self) -> None:
-        """The drain time is over: stop what still runs. Each job gets `release_seconds`."""
+        """The drain time is over: stop what still runs. Each job gets `RELEASE_SECONDS`."""
         for job in list(self.running.values()):
             self._stop(job, StopCause.DRAIN)
 
@@ -88,6 +87,14 @@ class Jobs:
             job = self.pending.pop(next(iter(self.pending)))
             if not _revoked(job):
                 self._start(job)
+
+    def _fill_after_celery(self) -> None:
+        """Fill the slot of a terminated job when the main thread is done with what it is at.
+
+        That may be a lost connection or a shutdown: it stops what runs first, and only then drops what waits.
+        """
+        if not self._closed:
+            self._callbacks.post(asyncio.get_running_loop().call_soon_threadsafe, self._fill)
 
     def _start(self, job: Job) -> None:
         loop = asyncio.get_running_loop()
@@ -122,7 +129,7 @@ class Jobs:
             return  # it was told already, and is letting go
         self._cancel(job, cause)
         loop = asyncio.get_running_loop()
-        job.timers.append(loop.call_later(self._release_seconds, self._overdue, job))
+        job.timers.append(loop.call_later(RELEASE_SECONDS, self._overdue, job))
 
     def _overdue(self, job: Job) -> None:
         log.error("job_abandoned", extra={"task_id": job.task_id, "reason": job.stop.cause})
@@ -149,7 +156,10 @@ class Jobs:
         error = None if task.cancelled() else task.exception()  # taken, or asyncio complains of it
         if not job.reported and job.stop.cause is not StopCause.TERMINATED:
             self._report(job, task, error)
-        self._fill()
+        if job.stop.cause is StopCause.TERMINATED:
+            self._fill_after_celery()
+        else:
+            self._fill()
         self._note_idle()
 
     def _report(self, job: Job, task: asyncio.Task[Any], error: BaseException | None) -> None:

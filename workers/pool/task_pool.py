@@ -5,6 +5,7 @@ import logging
 import time
 from typing import Any
 
+from celery import signals
 from celery.concurrency.base import BasePool
 from celery.exceptions import WorkerShutdown
 from celery.platforms import EX_FAILURE
@@ -44,13 +45,21 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
     def on_start(self) -> None:
         try:
             self._drain_seconds = load_settings().drain_seconds
-            self._loop = LoopThread()
-            self._callbacks = Callbacks(self._loop.loop, get_event_loop())
-            self._jobs = Jobs(self._callbacks, self.limit)
-            self._loop.start()
+            self._start_loop()
         except WorkersError as error:
             log.critical("worker_start_failed: %s", error)
             raise WorkerShutdown(EX_FAILURE) from None
+
+    def _start_loop(self) -> None:
+        self._loop = LoopThread()
+        self._callbacks = Callbacks(self._loop.loop, get_event_loop())
+        self._jobs = Jobs(self._callbacks, self.limit)
+        try:
+            self._loop.start()
+        except BaseException:
+            self._callbacks.close()
+            raise
+        signals.worker_shutting_down.connect(self._wake_hub)
 
     def register_with_event_loop(self, loop: Hub) -> None:
         """Celery's, for each connection to the broker."""
@@ -130,6 +139,10 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
     def on_terminate(self) -> None:
         self._hurry = True
         self.on_stop()
+
+    def _wake_hub(self, **_: Any) -> None:
+        """A signal does not wake the hub: without this it would look for its shutdown up to a second later."""
+        self._callbacks.ring()
 
     def _terminate(self, job: Job, signal: int | None) -> None:
         self._loop.call(self._jobs.terminate, job, signal)
