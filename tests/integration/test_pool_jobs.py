@@ -7,10 +7,12 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from random import Random
 from typing import Any
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded, Terminated, WorkerLostError
+from kombu.asynchronous import Hub
 
 from tests.eventually import eventually_sync
 from workers.pool import (
@@ -18,6 +20,7 @@ from workers.pool import (
     StopCause,
     TaskPool,
     current_loop,
+    jobs,
     loop,
     on_loop_start,
     on_loop_stop,
@@ -25,9 +28,8 @@ from workers.pool import (
     stop_cause,
     task_pool,
 )
-from workers.pool import (
-    jobs as pool_jobs,
-)
+from workers.pool.callbacks import Callbacks
+from workers.pool.loop import LoopThread
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
 
@@ -77,7 +79,7 @@ class Gate:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHATKIT_DRAIN_SECONDS", "0.3")
-    monkeypatch.setattr(pool_jobs, "RELEASE_SECONDS", 0.3)
+    monkeypatch.setattr(jobs, "RELEASE_SECONDS", 0.3)
     monkeypatch.setattr(task_pool, "RELEASE_SECONDS", 0.3)
     monkeypatch.setattr(loop, "_start_hooks", [])
     monkeypatch.setattr(loop, "_stop_hooks", [])
@@ -394,3 +396,50 @@ def test_result_objects_can_be_referred_to_weakly_and_vanish_with_the_job(pool: 
     result = weakref.ref(pool.apply_async(lambda: 1, **seen.options()))
     eventually_sync(lambda: seen.ended)
     eventually_sync(lambda: result() is None)
+
+
+def fails() -> None:
+    raise ValueError("no such luck")
+
+
+def sleeps() -> None:
+    run_coroutine(asyncio.sleep(0.02))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_happens_to_jobs_each_is_reported_at_most_once_and_every_slot_comes_back(seed: int) -> None:
+    random = Random(seed)
+    pool, most = TaskPool(8), 0
+    pool.start()
+    bodies: list[Callable[[], None]] = [sleeps, fails, lambda: stubborn(0.05), lambda: None]
+    seen = []
+    for _ in range(300):
+        one = Seen()
+        seen.append(one)
+        options = {"soft_timeout": random.choice([None, 0.01]), "timeout": random.choice([None, 0.015])}
+        job = pool.apply_async(random.choice(bodies), **options, **one.options())
+        if random.random() < 0.2:
+            threading.Timer(random.random() / 50, job.terminate).start()
+        most = max(most, pool.info["running"])
+        time.sleep(random.random() / 500)
+    eventually_sync(lambda: counts(pool) == (0, 0, 0))
+    pool.stop()
+    reports = [len(one.results) + len(one.failures) + sum(not soft for soft, _ in one.timeouts) for one in seen]
+    assert set(reports) <= {0, 1}
+    assert reports.count(1) >= 200, "only what was terminated while it ran is left to Celery"
+    assert 0 < most <= 8
+
+
+def test_reports_reach_celery_in_order_though_its_thread_is_busy() -> None:
+    thread = LoopThread()
+    hub: Any = Hub()  # type: ignore[no-untyped-call]  # kombu has few types; nobody turns this hub
+    reports = Callbacks(thread.loop, hub)
+    reports.listen(hub)
+    thread.start()
+    told: list[int] = []
+    for number in range(100):
+        thread.call(reports.post, told.append, number)
+    eventually_sync(lambda: told == list(range(100)), within=2)
+    thread.stop()
+    reports.close()
+    hub.close()

@@ -34,7 +34,7 @@ def send_narrow(world: PoolWorld, task: str, *args: object, **options: object) -
 
 
 def test_two_hundred_tasks_sleep_together_in_one_process(world: PoolWorld, worker: WorkerProcess) -> None:
-    ids = [world.send("nap", "together", 2.0) for _ in range(200)]
+    ids = [world.send("nap", "together", 1.5) for _ in range(200)]
     eventually_sync(lambda: len(world.marked("together")) == 400, within=20)
     assert world.marked("together")[:200] == ["begin"] * 200
     eventually_sync(lambda: all("succeeded" in world.events.of(id_) for id_ in ids))
@@ -77,7 +77,7 @@ def test_a_hard_limit_ends_the_task(world: PoolWorld, worker: WorkerProcess) -> 
 def test_a_hard_limit_frees_the_slot_of_a_body_that_swallows_cancellation(
     world: PoolWorld, narrow: WorkerProcess
 ) -> None:
-    stubborn = send_narrow(world, "stubborn", "stubborn", 1.5, time_limit=0.2)
+    stubborn = send_narrow(world, "stubborn", "stubborn", 1.0, time_limit=0.2)
     next_ = send_narrow(world, "nap", "after-stubborn", 0.01)
     world.wait_event(next_, "succeeded")
     assert world.marked("stubborn") == ["begin", "swallowed"]
@@ -106,7 +106,7 @@ def test_a_task_that_is_revoked_while_it_waits_for_a_slot_never_begins(
     world: PoolWorld, narrow: WorkerProcess, terminate: bool
 ) -> None:
     key = f"revoke-pending-{terminate}"
-    first = send_narrow(world, "nap", key, 1.0)
+    first = send_narrow(world, "nap", key, 0.6)
     waiting = send_narrow(world, "nap", key, 0.01)
     world.wait_event(waiting, "received")
     world.app.control.revoke(waiting, terminate=terminate)
@@ -120,14 +120,14 @@ def test_a_task_that_is_revoked_while_it_waits_for_a_slot_never_begins(
 
 
 def test_a_task_that_expires_while_it_waits_for_a_slot_never_begins(world: PoolWorld, narrow: WorkerProcess) -> None:
-    send_narrow(world, "nap", "expire-first", 1.0)
-    waiting = send_narrow(world, "nap", "expire", 0.01, expires=0.5)
+    send_narrow(world, "nap", "expire-first", 0.6)
+    waiting = send_narrow(world, "nap", "expire", 0.01, expires=0.3)
     world.wait_event(waiting, "revoked")
     assert world.marked("expire") == []
 
 
 def test_inspect_tells_what_runs_and_what_waits(world: PoolWorld, narrow: WorkerProcess) -> None:
-    running = send_narrow(world, "nap", "inspect", 1.5)
+    running = send_narrow(world, "nap", "inspect", 1.0)
     waiting = send_narrow(world, "nap", "inspect", 0.01)
     world.wait_event(waiting, "received")
     world.wait_event(running, "started")
@@ -211,7 +211,7 @@ def test_autoscale_grows_with_the_queue_and_shrinks_when_it_is_quiet(world: Pool
 
         assert slots() == 2
         for _ in range(30):
-            world.send("nap", "scaled", 1.0, queue=mine["POOL_QUEUE"])
+            world.send("nap", "scaled", 0.6, queue=mine["POOL_QUEUE"])
         eventually_sync(lambda: world.marked("scaled").count("begin") >= 20)
         assert world.marked("scaled").count("begin") == 20
         assert slots() == 20
