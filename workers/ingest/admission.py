@@ -15,6 +15,7 @@ from schemas.events import Event, parse_event
 from schemas.outcome import DeadReason
 from schemas.records import DeadLetter
 from workers.errors import TransientError
+from workers.ingest.cancellation import raise_if_cancelled
 from workers.ingest.intake import Answer, Intake
 from workers.ingest.letters import invalid_letter, refused_letter
 from workers.ingest.ports import Graveyard
@@ -158,6 +159,7 @@ class Admission:
             try:
                 return await call()
             except STATE_AWAY as error:
+                raise_if_cancelled()
                 log.warning("ingest_waits", extra={"reason": "state_away", "error": type(error).__name__})
                 await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311  # jitter
                 pause = min(MAX_PAUSE_SECONDS, pause * 2)

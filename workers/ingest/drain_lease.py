@@ -11,6 +11,8 @@ from pathlib import Path
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from workers.ingest.cancellation import raise_if_cancelled
+
 log = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).parent
@@ -39,6 +41,7 @@ class DrainLease:
                     return
             except (RedisError, OSError) as error:
                 log.warning("drain_lease_unknown", extra={"error": type(error).__name__})
+            raise_if_cancelled()
             await asyncio.sleep(third * (0.5 + random.random()))  # noqa: S311  # jitter
 
     @asynccontextmanager
@@ -68,3 +71,4 @@ class DrainLease:
                     return
             except (RedisError, OSError) as error:
                 log.warning("drain_lease_unknown", extra={"error": type(error).__name__})
+            raise_if_cancelled()

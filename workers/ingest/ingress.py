@@ -12,6 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from workers.ingest.admission import Admission, Work
+from workers.ingest.cancellation import raise_if_cancelled
 from workers.ingest.drain_lease import DrainLease
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class Ingress:
         """Drain whenever the lease is ours, until cancelled; then give the lease back and close the client."""
         try:
             while True:
+                raise_if_cancelled()
                 await self._lease.acquire()
                 try:
                     async with self._lease.kept():
@@ -86,6 +88,7 @@ class Ingress:
         try:
             while True:
                 batch = await reading
+                raise_if_cancelled()
                 reading = asyncio.create_task(self._read())
                 if batch is not None:
                     await self._admission.settle(batch.work)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from schemas.events import Event
 from workers.errors import TransientError
+from workers.ingest.cancellation import raise_if_cancelled
 from workers.ingest.ports import IntakeLanes, Waker
 from workers.ingest.rounds import LightRounds, is_light
 from workers.lanes.records import Accepted, Refused, Wake
@@ -97,6 +98,7 @@ class Intake:
                 await self._rounds.room()
             except Exception as error:  # noqa: BLE001  # a loop guard; the callers were told in _accept
                 log.warning("intake_failed", extra={"count": len(batch), "error": type(error).__name__})
+            raise_if_cancelled()
 
     def _take(self) -> list[tuple[_Submission, Event]]:
         """The next events, oldest submission first."""

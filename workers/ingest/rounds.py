@@ -13,6 +13,7 @@ from schemas.errors import InvalidEventError, WorkersError
 from schemas.events import PREFIX, Event
 from schemas.outcome import Cancelled, CancelReason, DeadLettered, DeadReason, Outcome
 from workers.errors import TransientError
+from workers.ingest.cancellation import raise_if_cancelled
 from workers.ingest.ports import IntakeLanes, LightBatch, LightPolicies, LightResult, Waker
 from workers.lanes.records import Begun, Settled, Start, Wake
 from workers.policies.dead_letter import bug_record
@@ -95,6 +96,7 @@ class LightRounds:
             finally:
                 self._running -= 1
                 self._mark()
+            raise_if_cancelled()
 
     def _mark(self) -> None:
         """Tell the loops and those who wait for them how things are."""
