@@ -43,7 +43,7 @@ class Job:
         """Whether it was revoked or has expired while it waited. Then Celery has acknowledged and reported it.
 
         Celery asks when it hands a request over, which may be long before there is a slot; the request is the owner
-        of the callbacks.
+        of the callbacks. (The one call to Celery's state that is made on the loop thread: its answer is needed here.)
         """
         request = getattr(self.on_accepted, "__self__", None)
         ask = getattr(request, "revoked", None)

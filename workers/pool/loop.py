@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Hook = Callable[[], Awaitable[None]]
 HookT = TypeVar("HookT", bound=Callable[[], Awaitable[Any]])
 
 START_SECONDS = 60.0
