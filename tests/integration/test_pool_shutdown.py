@@ -138,6 +138,7 @@ def test_cold_shutdown_stops_everything_at_once(world: PoolWorld) -> None:
         assert time.monotonic() - began < 4
     assert world.marked("cold-long") == ["begin", "released: terminated"]
     assert world.marked("cold-short") == ["begin"]
+    assert world.marked("cold-waiting") == []
 
 
 def test_a_second_signal_cuts_the_drain_short(world: PoolWorld) -> None:
@@ -166,7 +167,9 @@ def test_a_lost_connection_stops_late_tasks_when_asked_to_and_loses_no_waiting_o
             world.wait_marked("lost", "begin", "released: terminated", "begin", "end")
             world.wait_marked("lost-waiting", "begin", "end")
             assert worker.exit_code is None
-            world.wait_event(waiting, "succeeded")
+            last = world.send("nap", "lost-last", 0.01, queue=queue)
+            world.wait_event(last, "succeeded")  # one slot: whatever came before it has run
+            assert world.marked("lost-waiting") == ["begin", "end"]
 
 
 def test_a_start_hook_that_finds_a_wrong_setting_ends_the_worker_with_one_line(world: PoolWorld) -> None:
