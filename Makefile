@@ -22,9 +22,10 @@ help:
 # The stamp is newer than pyproject.toml exactly when what it asks for is installed.
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or give PYTHON=/path/to/python" >&2; exit 1; }
-	@test -x $(BIN)/python || { echo "making $(VENV) with $(PYTHON) …" >&2; "$(PYTHON)" -m venv $(VENV); }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || \
+		{ echo "making $(VENV) with $(PYTHON) …" >&2; "$(PYTHON)" -m venv --clear $(VENV); }
 	@echo "installing into $(VENV) (first time: about a minute) …" >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 demo: $(STAMP)

@@ -1,18 +1,16 @@
 """The part of `doctor` that looks at the database: which revision its tables have."""
 
 import os
-from importlib.resources import files
 
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from workers.chat.database import MIGRATIONS
 from workers.cli.command import CommandFailedError
 from workers.cli.connections import cause
-
-MIGRATIONS = files("workers.chat") / "migrations"
 
 
 async def migration_state(url: str) -> tuple[str | None, str | None]:
@@ -28,11 +26,15 @@ async def migration_state(url: str) -> tuple[str | None, str | None]:
     engine = create_async_engine(url)
     try:
         async with engine.connect() as connection:
-            current = await connection.scalar(text("SELECT version_num FROM alembic_version"))
-            return current, newest
-    except DBAPIError:
-        return None, newest  # it answers, but has no such table
+            return await _revision(connection), newest
     except (SQLAlchemyError, OSError) as error:
         raise CommandFailedError(cause(error)) from error
     finally:
         await engine.dispose()
+
+
+async def _revision(connection: AsyncConnection) -> str | None:
+    try:
+        return str(await connection.scalar(text("SELECT version_num FROM alembic_version")))
+    except DBAPIError:
+        return None  # it answers, but has no such table

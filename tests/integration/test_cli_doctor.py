@@ -1,0 +1,110 @@
+"""`doctor` and `db upgrade` against real servers, right and wrong."""
+
+from typing import Any
+
+import pytest
+
+from tests.cli_process import Finished, cli, settings
+
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+def findings(finished: Finished, check: str) -> list[tuple[str, str]]:
+    return [(record["level"], record["said"]) for record in finished.records if record["check"] == check]
+
+
+async def doctor(**fields: Any) -> Finished:
+    return await cli("doctor", "--json", env=settings(**fields))
+
+
+@pytest.mark.redis
+async def test_a_deployment_that_is_in_order_passes(redis_url: str, sqlite_url: str) -> None:
+    fields = {"broker_url": redis_url, "state_url": redis_url, "database_url": sqlite_url}
+    fields |= {"secret_key": SECRET, "api_keys": "one,two"}
+    upgraded = await cli("db", "upgrade", env=settings(**fields))
+    again = await cli("db", "upgrade", env=settings(**fields))
+    finished = await doctor(**fields)
+    assert (upgraded.code, again.code) == (0, 0)
+    assert upgraded.out == again.out == f"{sqlite_url} is up to date\n"
+    assert finished.code == 0
+    assert not [record for record in finished.records if record["level"] == "fail"]
+    assert ("ok", "maxmemory-policy noeviction") in findings(finished, "state")
+    assert findings(finished, "broker") == [("ok", "the same Redis")]
+    assert findings(finished, "API keys") == [("ok", "2 service key(s)")]
+    assert findings(finished, "clock")[0][0] == "ok"
+
+
+@pytest.mark.redis
+async def test_what_is_wrong_is_told_with_a_remedy(redis_url: str, sqlite_url: str) -> None:
+    finished = await cli(
+        "doctor", env=settings(broker_url=redis_url, state_url=redis_url, database_url=sqlite_url, secret_key="short")
+    )
+    assert finished.code == 1
+    assert "fail  database" in finished.out
+    assert "-> chatkit-workers db upgrade" in finished.out
+    assert "CHATKIT_SECRET_KEY: is 5 bytes long" in finished.out
+    assert "warn  API keys" in finished.out
+    assert "warn  model" in finished.out
+
+
+async def test_servers_that_are_away_are_each_told(free_port: int) -> None:
+    finished = await doctor(
+        broker_url=f"amqp://user:hunter2@127.0.0.1:{free_port}//",
+        state_url=f"redis://:hunter2@127.0.0.1:{free_port}/0",
+        database_url=f"postgresql+asyncpg://user:hunter2@127.0.0.1:{free_port}/chatkit",
+    )
+    assert finished.code == 1
+    assert "hunter2" not in finished.out + finished.err
+    for check in ("state", "broker", "database"):
+        ((level, said),) = findings(finished, check)
+        assert level == "fail"
+        assert "cannot be reached: connection refused" in said.lower()
+
+
+async def test_wrong_settings_are_all_that_is_told() -> None:
+    finished = await doctor(shards="none", broker_url="http://x")
+    assert finished.code == 1
+    assert [record["check"] for record in finished.records] == ["settings", "settings"]
+
+
+@pytest.mark.redis
+async def test_a_redis_that_evicts_fails(redis_url: str) -> None:
+    from redis import Redis
+
+    with Redis.from_url(redis_url) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            finished = await doctor(broker_url=redis_url, state_url=redis_url)
+        finally:
+            client.config_set("maxmemory-policy", "noeviction")
+    assert ("fail", "maxmemory-policy is allkeys-lru: a full Redis would throw events away") in findings(
+        finished, "state"
+    )
+
+
+@pytest.mark.redis
+@pytest.mark.rabbitmq
+async def test_rabbitmq_is_asked_for_its_version(redis_url: str, rabbitmq_url: str) -> None:
+    finished = await doctor(broker_url=rabbitmq_url, state_url=redis_url)
+    answers, version = findings(finished, "broker")
+    assert answers[0] == "ok"
+    assert "quorum queues" in version[1]
+
+
+@pytest.mark.postgres
+async def test_the_tables_of_postgresql_are_made(postgres_url: str) -> None:
+    before = await doctor(database_url=postgres_url)
+    upgraded = await cli("db", "upgrade", env=settings(database_url=postgres_url))
+    after = await doctor(database_url=postgres_url)
+    assert findings(before, "database")[0][0] == "fail"
+    assert upgraded.code == 0
+    assert findings(after, "database")[0][0] == "ok"
+
+
+async def test_a_database_that_is_away_cannot_be_upgraded(free_port: int) -> None:
+    url = f"postgresql+asyncpg://user:hunter2@127.0.0.1:{free_port}/chatkit"
+    finished = await cli("db", "upgrade", env=settings(database_url=url))
+    assert finished.code == 1
+    (line,) = finished.err.splitlines()
+    assert "set CHATKIT_DATABASE_URL" in line
+    assert "hunter2" not in line
