@@ -89,17 +89,17 @@ class IngestStack:
     admission: Admission
     runs: RecordedRuns
 
-    async def all_known(self, ids: Sequence[str]) -> bool:
+    async def all_accepted(self, ids: Sequence[str]) -> bool:
         """Whether each of these events was accepted."""
-        return int(await self.state.exists(*(self.keys.where(event_id) for event_id in ids))) == len(ids)
+        return 0 not in await self.acceptances(ids)
 
     async def acceptances(self, ids: Sequence[str]) -> list[int]:
         """The acceptance numbers of events, 0 for none; they grow within a shard."""
-        numbers = []
-        for event_id in ids:
-            lane = text(await self.state.get(self.keys.where(event_id)))
-            numbers.append(int(await self.state.hget(f"{self.keys.tag_of(lane)}event:{event_id}", "acceptance") or 0))
-        return numbers
+        lanes = await self.state.mget([self.keys.where(event_id) for event_id in ids])
+        pipeline: Any = self.state.pipeline(transaction=False)
+        for event_id, lane in zip(ids, lanes, strict=True):
+            pipeline.hget(f"{self.keys.tag_of(text(lane))}event:{event_id}", "acceptance")
+        return [int(number or 0) for number in await pipeline.execute()]
 
     def ingress(self, broker_url: str, owner: str = "w1") -> Ingress:
         """A drain of the stream on a broker."""

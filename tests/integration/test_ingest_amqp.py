@@ -99,7 +99,7 @@ async def test_killing_the_consumer_in_the_middle_loses_nothing_and_keeps_the_or
             await ran(stack, 200)
             victim.kill()
         with ingest_process("celery", rabbitmq_url, redis_url, prefix):
-            await eventually(lambda: stack.all_known([event.event_id for event in events]), within=20)
+            await eventually(lambda: stack.all_accepted([event.event_id for event in events]), within=20)
         numbers = await stack.acceptances([event.event_id for event in events])
     for thread in range(5):
         assert numbers[thread::5] == sorted(set(numbers[thread::5]))
@@ -119,7 +119,7 @@ async def test_a_connection_that_is_cut_again_and_again_costs_no_event_and_no_wo
                     await publisher.apublish_many(events[part * 300 : part * 300 + 300])
                     proxy.cut()
                 # Celery waits for seconds between its attempts to connect
-                await eventually(lambda: stack.all_known([event.event_id for event in events]), within=60)
+                await eventually(lambda: stack.all_accepted([event.event_id for event in events]), within=60)
                 assert worker.poll() is None
                 assert proxy.connections > before
         numbers = await stack.acceptances([event.event_id for event in events])
