@@ -1,0 +1,75 @@
+"""The request context of ChatKit: on whose behalf, for which event, and what came of it."""
+
+import base64
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+
+from chatkit.store import StoreItemType
+
+from workers.policies.delivery import StopSignal
+
+ID_PREFIXES: dict[StoreItemType, str] = {
+    "thread": "thr",
+    "message": "msg",
+    "tool_call": "tc",
+    "workflow": "wf",
+    "task": "tsk",
+    "attachment": "atc",
+    "sdk_hidden_context": "shcx",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whom threads, items and attachments belong to. Nobody else gets to know that they exist."""
+
+    tenant: str
+    user: str
+
+
+@dataclass(slots=True, eq=False)
+class TurnContext:
+    """One request of one user. Ids are derived from the event, so that a redelivery makes the same ones."""
+
+    owner: Owner
+    event_id: str
+    attempt: int = 1
+    stop: StopSignal = field(default_factory=StopSignal)
+    failure: Exception | None = None
+    """What ended the answer. ChatKit would make an error frame of it; the policies are to decide instead."""
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    _ordinals: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def tenant(self) -> str:
+        return self.owner.tenant
+
+    @property
+    def user(self) -> str:
+        return self.owner.user
+
+    def next_id(self, kind: StoreItemType) -> str:
+        """The next id of its kind in this event."""
+        self._ordinals[kind] += 1
+        seed = f"{self.owner.tenant}\n{self.event_id}\n{kind}\n{self._ordinals[kind]}"
+        digest = hashlib.sha256(seed.encode()).digest()
+        return f"{ID_PREFIXES[kind]}_{base64.b32encode(digest).decode().lower()[:26]}"
+
+    def fail(self, error: Exception) -> None:
+        """Keep the first failure; what follows from it is noise."""
+        if self.failure is None:
+            self.failure = error
+
+    def add_usage(self, *, requests: int, input_tokens: int, output_tokens: int) -> None:
+        """Count the model calls and tokens of a run, an unfinished one included."""
+        self.requests += requests
+        self.input_tokens += input_tokens
+        self.output_tokens += output_tokens
+
+    def raise_failure(self) -> None:
+        """Raise what ended the answer, if anything did."""
+        if self.failure is not None:
+            raise self.failure

@@ -1,0 +1,40 @@
+"""What the turn asks of others: an answer, and a way to show it."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from chatkit.agents import AgentContext
+
+from schemas.chatkit import ThreadItem, ThreadStreamEvent
+from workers.chat.context import TurnContext
+from workers.policies.delivery import Delivery
+
+
+class Responder(Protocol):
+    """Answers a thread."""
+
+    def respond(
+        self, agent_context: AgentContext[TurnContext], items: Sequence[ThreadItem], active_agent: str | None
+    ) -> AsyncIterator[ThreadStreamEvent]:
+        """Stream the answer to the last of `items` (oldest first). Failures are raised as `workers.errors`."""
+        ...
+
+
+class Frames(Protocol):
+    """The frames of one turn on their way to its clients."""
+
+    async def send(self, frame: bytes) -> None:
+        """Show one frame, soon."""
+
+    async def flush(self) -> None:
+        """Return when every frame sent so far is in the stream."""
+
+
+class FrameSource(Protocol):
+    """Opens the frames of a delivery, and knows what earlier attempts have shown."""
+
+    def open(self, delivery: Delivery) -> Frames: ...
+
+    async def shown(self, delivery: Delivery) -> Sequence[bytes]:
+        """The frames that earlier attempts of this event have shown."""
+        ...

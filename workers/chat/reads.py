@@ -1,0 +1,62 @@
+"""What a gateway answers by itself, without the queue: reads, titles, feedback, attachments' metadata, deletion."""
+
+import json
+from typing import Any
+
+from chatkit.server import NonStreamingResult
+from chatkit.store import NotFoundError as StoreNotFoundError
+
+from workers.chat import rows
+from workers.chat.context import Owner, TurnContext
+from workers.chat.database import Database
+from workers.chat.server import ReadServer
+from workers.chat.store import SqlStore
+from workers.chat.tables import feedback
+from workers.errors import NotFoundError, PermanentError
+
+
+class Reads:
+    """Answers non-streaming requests on the spot; a turn that runs in the thread is not disturbed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._server = ReadServer(SqlStore(database))
+
+    async def answer(self, request: bytes, *, tenant: str, user: str, event_id: str) -> bytes:
+        """The JSON answer of a request that was checked before.
+
+        Raises:
+            NotFoundError: no such thread, item or attachment, or not this user's.
+            PermanentError: the request does not fit.
+            DatabaseError: the store cannot be reached.
+        """
+        context = TurnContext(Owner(tenant, user), event_id)
+        parsed = json.loads(request)
+        try:
+            if parsed["type"] == "items.feedback":
+                return await self._feedback(parsed["params"], context)
+            result = await self._server.process(request, context)
+        except StoreNotFoundError as error:
+            raise NotFoundError(str(error)) from None
+        except (ValueError, NotImplementedError) as error:
+            raise PermanentError("the request does not fit", kind=type(error).__name__) from None
+        if not isinstance(result, NonStreamingResult):
+            raise PermanentError(f"{parsed['type']} needs a worker")
+        return result.json
+
+    async def _feedback(self, params: dict[str, Any], context: TurnContext) -> bytes:
+        values = [
+            {
+                "tenant": context.tenant,
+                "thread_id": params["thread_id"],
+                "item_id": item_id,
+                "user_id": context.user,
+                "kind": params["kind"],
+                "event_id": context.event_id,
+            }
+            for item_id in params["item_ids"]
+        ]
+        async with self._database.write() as connection:
+            await rows.load_thread(connection, context.owner, params["thread_id"])
+            await rows.upsert(connection, self._database.insert, feedback, ("tenant", "thread_id", "item_id"), values)
+        return b"{}"

@@ -1,0 +1,29 @@
+"""An event that needs no model but did not run in a batch: it waited in its lane, and was woken by itself."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from schemas.errors import WorkersError
+from schemas.outcome import Outcome
+from workers.chat.ports import FrameSource
+from workers.policies.delivery import Delivery
+
+LightBatch = Callable[[Sequence[Delivery]], Awaitable[Sequence[tuple[Outcome | WorkersError, list[bytes]]]]]
+
+
+class LightTurn:
+    """Runs one delivery as a batch of one, and shows its frames."""
+
+    def __init__(self, light: LightBatch, frames: FrameSource) -> None:
+        self._light, self._frames = light, frames
+
+    async def __call__(self, delivery: Delivery) -> Outcome:
+        [(result, frames)] = await self._light([delivery])
+        if isinstance(result, WorkersError):
+            raise result
+        if delivery.next_frame > 1:
+            return result  # an earlier run has shown them
+        turn = self._frames.open(delivery)
+        for frame in frames:
+            await turn.send(frame)
+        await turn.flush()
+        return result

@@ -1,0 +1,169 @@
+"""The composition root: builds every collaborator of a worker or a gateway, and closes them in the right order."""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from workers.agents.models import build_model
+from workers.agents.responder import AgentResponder
+from workers.agents.team import build_team
+from workers.chat.database import Database
+from workers.chat.light import LightHandler
+from workers.chat.turn import TurnHandler
+from workers.dispatch import Dispatcher, queue_of, utc_now
+from workers.ingest.admission import Admission
+from workers.ingest.ingress import Ingress, connect_ingress
+from workers.ingest.intake import Intake
+from workers.ingest.rounds import LightRounds
+from workers.lanes.connection import State, connect
+from workers.lanes.keeper import LeaseKeeper
+from workers.lanes.keys import Keys
+from workers.lanes.lanes import Lanes
+from workers.lanes.roll import Roll
+from workers.lanes.sweeper import Sweeper
+from workers.light_turn import LightTurn
+from workers.runner import EventRunner
+from workers.settings import Settings
+from workers.settle import Settler
+from workers.streams.replay import TurnStreams
+from workers.streams.writer import FrameWriter
+from workers.waker import CeleryWaker
+
+log = logging.getLogger(__name__)
+
+
+def worker_name() -> str:
+    """Who owns a lease: host and process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What workers and gateways share."""
+
+    settings: Settings
+    keys: Keys
+    state: State
+    lanes: Lanes
+    database: Database
+    waker: CeleryWaker
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRuntime:
+    """What the tasks of a worker use."""
+
+    runner: EventRunner
+    admission: Admission
+
+
+@asynccontextmanager
+async def open_core(settings: Settings, app: Any) -> AsyncIterator[Core]:
+    """Connect to the state and the database. `app` is the Celery app that wake-ups are sent with."""
+    keys = Keys(settings.prefix, settings.shards)
+    async with AsyncExitStack() as stack:
+        state = connect(settings.state_url)
+        stack.push_async_callback(state.aclose)
+        lanes = Lanes(
+            state,
+            keys,
+            owner=worker_name(),
+            lease=settings.lease,
+            max_waiting_per_lane=settings.max_waiting_per_lane,
+            max_waiting=settings.max_waiting,
+            retention=timedelta(seconds=settings.retention),
+        )
+        await lanes.check()
+        database = Database(settings.database_url)
+        stack.push_async_callback(database.close)
+        waker = CeleryWaker(app)
+        stack.callback(waker.close)
+        yield Core(settings, keys, state, lanes, database, waker)
+
+
+@asynccontextmanager
+async def worker_runtime(core: Core) -> AsyncIterator[WorkerRuntime]:
+    """Everything that a worker runs. At the end the ways in stop first, then what turns need, last the lease keeper:
+    a lease must outlive the last settlement of what it covers."""
+    settings, lanes, name = core.settings, core.lanes, worker_name()
+    async with AsyncExitStack() as stack:
+        roll = Roll(core.state, core.keys)
+        await stack.enter_async_context(running(roll.run(name), "roll"))
+        keeper = LeaseKeeper(lanes, core.state, core.keys, lease=settings.lease)
+        await stack.enter_async_context(running(keeper.run(), "lease-keeper"))
+        writer = FrameWriter(lanes)
+        stack.push_async_callback(writer.close)
+        model = build_model(settings)
+        stack.push_async_callback(model.close)
+
+        streams = TurnStreams(writer, core.state, core.keys)
+        light = LightHandler(core.database)
+        turns = TurnHandler(
+            core.database,
+            AgentResponder(build_team(model)),
+            streams,
+            longest=timedelta(seconds=settings.turn_seconds),
+        )
+        dispatcher = Dispatcher(settings, turns, LightTurn(light, streams))
+        settler = Settler(name)
+
+        rounds = LightRounds(lanes, core.waker, light, dispatcher, settler, utc_now)
+        intake = Intake(lanes, core.waker, rounds, queue_of)
+        await intake.start()
+        stack.push_async_callback(intake.close)
+        admission = Admission(intake, lanes, worker=name, max_event_bytes=settings.max_event_bytes, now=utc_now)
+        sweeper = Sweeper(lanes, core.waker.wake, lambda: roll.live)
+        await stack.enter_async_context(running(sweeper.run(), "sweeper"))
+        if settings.broker_url.startswith("redis"):
+            client = connect_ingress(settings.broker_url)
+            stack.push_async_callback(client.aclose)
+            ingress = Ingress(client, core.keys.ingress, admission, owner=name)
+            await stack.enter_async_context(running(ingress.run(), "ingress"))
+        yield WorkerRuntime(EventRunner(lanes, keeper, core.waker, dispatcher, settler), admission)
+
+
+@asynccontextmanager
+async def running(loop: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
+    """A loop that runs as long as the context. One that ends by itself is a bug, and ends the process's readiness."""
+    task = asyncio.create_task(loop, name=name)
+    task.add_done_callback(_report)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("loop_ended: %s", task.get_name(), exc_info=error)
+
+
+class WorkerProcess:
+    """The one runtime of a worker process: opened when the pool's loop starts, closed after the drain."""
+
+    def __init__(self, settings: Settings, app: Any) -> None:
+        self._settings, self._app = settings, app
+        self._stack = AsyncExitStack()
+        self._runtime: WorkerRuntime | None = None
+
+    @property
+    def runtime(self) -> WorkerRuntime:
+        if self._runtime is None:
+            raise RuntimeError("the worker's runtime is not open")
+        return self._runtime
+
+    async def open(self) -> None:
+        core = await self._stack.enter_async_context(open_core(self._settings, self._app))
+        await core.database.ping()
+        self._runtime = await self._stack.enter_async_context(worker_runtime(core))
+
+    async def close(self) -> None:
+        self._runtime = None
+        await self._stack.aclose()

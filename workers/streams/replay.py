@@ -1,0 +1,33 @@
+"""The frames of a turn, as its worker needs them: to write on, and to know what earlier attempts have shown."""
+
+from typing import Any
+
+from workers.lanes.connection import State
+from workers.lanes.keys import Keys
+from workers.policies.delivery import Delivery
+from workers.streams.turn_frames import TurnFrames
+from workers.streams.writer import FrameWriter
+
+PAGE = 500
+
+
+class TurnStreams:
+    """Opens a delivery's frames for writing, and reads back what is in its stream."""
+
+    def __init__(self, writer: FrameWriter, state: State, keys: Keys) -> None:
+        self._writer, self._state, self._keys = writer, state, keys
+
+    def open(self, delivery: Delivery) -> TurnFrames:
+        return self._writer.open(delivery)
+
+    async def shown(self, delivery: Delivery) -> list[bytes]:
+        """The frames of all attempts so far, in order. The end entries of earlier ends are left out."""
+        stream = self._keys.stream(delivery.lease.lane, delivery.lease.event_id)
+        frames: list[bytes] = []
+        after = "-"
+        while True:
+            page: Any = await self._state.xrange(stream, min=after, count=PAGE)
+            frames += [fields[b"d"] for _, fields in page if b"d" in fields]
+            if len(page) < PAGE:
+                return frames
+            after = f"({page[-1][0].decode()}"

@@ -1,0 +1,76 @@
+"""The Celery tasks. Each body: decode, run, tell Celery (and so Flower) how it ended."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, assert_never
+
+from celery import Celery, Task
+from celery.exceptions import Ignore
+from celery.exceptions import Retry as CeleryRetry
+
+from schemas.events import event_types
+from schemas.outcome import Cancelled, DeadLettered, Done, Dropped, Parked, Released, ReleaseReason, Retry
+from workers.pool import DrainTimeout, run_coroutine
+from workers.runner import NothingToDo, Verdict
+from workers.runtime import WorkerProcess
+
+INGEST_TASK = "chatkit.ingest"
+BATCH = 100
+
+
+class DeadLetterFailure(Exception):  # noqa: N818  # Flower shows this name as the row's failure
+    """Shown by Celery and Flower as FAILURE; the dead letter itself is in the lane's shard."""
+
+
+def show(task: Task, verdict: Verdict) -> str:
+    """Make Celery show the verdict as it is: SUCCESS, RETRY, REVOKED, FAILURE, or ignored."""
+    match verdict:
+        case Done():
+            return "done"
+        case Dropped(reason):
+            return f"dropped: {reason}"
+        case Retry(reason, delay) | Parked(reason, delay):
+            # Raised without publishing: the lane's alarm sends the next wake-up, under the same task id.
+            raise CeleryRetry(f"{reason}, again in {delay.total_seconds():.1f} s", when=delay.total_seconds())
+        case Released(reason):
+            raise CeleryRetry(f"released: {reason}", when=0)
+        case Cancelled(reason):
+            task.send_event("task-revoked", terminated=True, signum=None, expired=False, reason=reason)
+            raise Ignore(f"cancelled: {reason}")
+        case DeadLettered(reason, error):
+            raise DeadLetterFailure(f"{reason}: {error.kind if error else 'no error'}")
+        case NothingToDo(why):
+            raise Ignore(why)
+        case _:
+            assert_never(verdict)
+
+
+def register(app: Celery, worker: WorkerProcess) -> None:
+    """Register one task per event type, and the ingest task."""
+
+    def turn(self: Task, lane: str, event_id: str) -> str:
+        """A wake-up: run the event at the head of the lane, if it is this one's turn."""
+        try:
+            verdict = run_coroutine(worker.runtime.runner.run(lane, event_id))
+        except DrainTimeout:
+            verdict = Released(ReleaseReason.SHUTDOWN)  # the runner has given the event back already
+        return show(self, verdict)
+
+    def ingest(event: dict[str, Any] | list[dict[str, Any]]) -> dict[str, int]:
+        """Take one event or a list, in order. Acknowledged late: only when every one of them is kept."""
+        events = [event] if isinstance(event, dict) else event
+        return run_coroutine(admit(worker, events))
+
+    for type_ in event_types():
+        app.task(turn, name=type_, bind=True)
+    # A redelivery after a crash is harmless: events that are known are not taken twice.
+    app.task(ingest, name=INGEST_TASK, acks_late=True)
+
+
+async def admit(worker: WorkerProcess, events: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Take events in order, in batches; how many became what."""
+    total: Counter[str] = Counter()
+    for start in range(0, len(events), BATCH):
+        admitted = await worker.runtime.admission.admit(events[start : start + BATCH], source=f"task {INGEST_TASK}")
+        total.update(accepted=admitted.accepted, duplicates=admitted.duplicates, buried=admitted.buried)
+    return dict(total)
