@@ -1,0 +1,45 @@
+"""The scripts do what the model does, on fakeredis and on a real Redis."""
+
+import fakeredis
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.lane_machine import LaneMachine
+from workers.lanes.connection import State, connect
+
+
+def profile(examples: int, steps: int, *, long: bool) -> settings:
+    """The quick profile always takes the same examples; `--long` looks for new ones."""
+    return settings(
+        max_examples=examples * (20 if long else 1),
+        stateful_step_count=steps,
+        derandomize=not long,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def fake() -> State:
+    state: State = fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer())
+    return state
+
+
+@pytest.mark.timeout(3600)
+def test_scripts_do_what_the_model_does_on_fakeredis(request: pytest.FixtureRequest) -> None:
+    class Machine(LaneMachine):
+        def __init__(self) -> None:
+            super().__init__(fake)
+
+    run_state_machine_as_test(Machine, settings=profile(30, 40, long=request.config.getoption("--long")))
+
+
+@pytest.mark.redis
+@pytest.mark.timeout(3600)
+def test_scripts_do_what_the_model_does_on_redis(request: pytest.FixtureRequest, redis_url: str) -> None:
+    class Machine(LaneMachine):
+        def __init__(self) -> None:
+            super().__init__(lambda: connect(redis_url))
+
+    run_state_machine_as_test(Machine, settings=profile(80, 50, long=request.config.getoption("--long")))

@@ -1,0 +1,357 @@
+"""A hypothesis state machine that drives the scripts and the model side by side.
+
+Crashes, lost replies, lost and doubled wake-ups, stale workers, cancels at any moment, one event published to two
+lanes, forgotten scripts: after each step the state equals the model's, and the invariants hold on the raw keys.
+"""
+
+import asyncio
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from schemas.events import Event
+from schemas.outcome import (
+    Cancelled,
+    CancelReason,
+    DeadLettered,
+    Done,
+    Dropped,
+    DropReason,
+    EventState,
+    Outcome,
+    Parked,
+    ParkReason,
+    Released,
+    ReleaseReason,
+    Retry,
+)
+from tests.lane_builders import LEASE, QUEUE, TurnedClock, dead, event, lanes_on, retry
+from tests.lane_model import LaneModel
+from workers.lanes.connection import State
+from workers.lanes.keys import Keys
+from workers.lanes.records import Append, Begun, Settlement, Start, Wake
+from workers.lanes.scripts import pipeline_of
+
+THREADS = ("thr_a", "thr_b", "thr_c")
+NAMES = tuple(f"e{number}" for number in range(7))
+EVENTS = {event(name).event_id: name for name in NAMES}
+LANES = tuple(event("e0", thread).lane for thread in THREADS)
+PER_LANE, WAITING, MAX_DEAD, SHARDS = 4, 12, 2, 2
+
+index = st.integers(min_value=0, max_value=1_000)
+publications = st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(THREADS)), min_size=1, max_size=4)
+durations = st.sampled_from([1, 700, 2_000, 3_000, 10_001, 60_000, 300_000])
+outcomes: st.SearchStrategy[Outcome | str] = st.sampled_from(
+    [
+        Done(),
+        Dropped(DropReason.EXPIRED),
+        Cancelled(CancelReason.USER),
+        Parked(ParkReason.RATE_LIMIT, timedelta(seconds=2)),
+        Released(ReleaseReason.SHUTDOWN),
+        "retry",
+        "dead",
+    ]
+)
+
+
+@dataclass(slots=True)
+class Raw:
+    """What stands in the state, read with nothing of the code under test."""
+
+    events: dict[str, dict[str, str]]
+    streams: dict[str, list[tuple[str, dict[str, str]]]]
+    waiting: dict[str, list[str]]
+    leases: dict[str, dict[str, str]]
+    alarms: dict[str, int]
+    open: set[str]
+    counts: Counter[str]
+    dead: set[str]
+
+
+class LaneMachine(RuleBasedStateMachine):
+    """Two workers, a few lanes in two shards, and whatever can happen to them."""
+
+    def __init__(self, connect: Callable[[], State]) -> None:
+        super().__init__()
+        self.loop = asyncio.Runner()
+        self.clock = TurnedClock()
+        self.keys = Keys(f"m{uuid.uuid4().hex[:10]}", SHARDS)
+        self.state = self.loop.run(self._connect(connect))
+        self.workers = [self._worker("worker-1"), self._worker("worker-2")]
+        self.model = LaneModel(
+            self.keys, LEASE // timedelta(milliseconds=1), PER_LANE, WAITING // SHARDS, MAX_DEAD, self.clock.us
+        )
+        self.wakes: list[Wake] = []
+        self.runs: list[Begun] = []
+        self.starts: list[tuple[Start, int]] = []
+        self.settlements: list[Settlement] = []
+        self.begun_order: dict[str, list[int]] = {lane: [] for lane in LANES}
+        self.ended: dict[str, Any] = {}
+        self.raw: Raw | None = None
+
+    async def _connect(self, connect: Callable[[], State]) -> State:
+        return connect()  # inside the loop: a cluster client asks for the running one
+
+    def _worker(self, owner: str) -> Any:
+        return lanes_on(
+            self.state, self.keys, self.clock, owner=owner, per_lane=PER_LANE, waiting=WAITING, max_dead=MAX_DEAD
+        )
+
+    def teardown(self) -> None:
+        try:
+            self._heal()
+        finally:
+            self.loop.run(self.state.aclose())
+            self.loop.close()
+
+    # -- what clients do
+
+    @rule(batch=publications)
+    def publish(self, batch: list[tuple[str, str]]) -> None:
+        events: list[Event] = [event(name, thread) for name, thread in batch]
+        answers = self.loop.run(self.workers[0].accept([(item, QUEUE) for item in events]))
+        assert answers == [self.model.accept(item, QUEUE) for item in events]
+        self.wakes += [answer.wake for answer in answers if getattr(answer, "wake", None)]
+
+    @rule(name=st.sampled_from([*NAMES, "never published"]), reason=st.sampled_from(CancelReason))
+    def cancel(self, name: str, reason: CancelReason) -> None:
+        answer = self.loop.run(self.workers[1].cancel(event(name).event_id, reason))
+        assert answer == self.model.cancel(event(name).event_id, reason)
+        self.wakes += [answer.wake] if answer.wake else []
+
+    # -- what workers do
+
+    @precondition(lambda self: self.wakes)
+    @rule(which=index, worker=st.integers(0, 1), doubled=st.booleans(), want_body=st.booleans())
+    def take_up_a_wake(self, which: int, worker: int, doubled: bool, want_body: bool) -> None:
+        wake = self.wakes[which % len(self.wakes)]
+        if not doubled:
+            self.wakes.remove(wake)
+        self._begin(Start(wake.lane, wake.event_id, uuid.uuid4().hex, want_body), worker)
+
+    @rule(name=st.sampled_from(NAMES), lane=st.sampled_from(LANES), worker=st.integers(0, 1))
+    def take_up_anything(self, name: str, lane: str, worker: int) -> None:
+        self._begin(Start(lane, event(name).event_id, uuid.uuid4().hex), worker)
+
+    @precondition(lambda self: self.starts)
+    @rule()
+    def ask_again_after_a_lost_reply_of_begin(self) -> None:
+        self._begin(*self.starts[-1])
+
+    def _begin(self, start: Start, worker: int) -> None:
+        [answer] = self.loop.run(self.workers[worker].begin([start]))
+        assert answer == self.model.begin(start, f"worker-{worker + 1}")
+        self.starts.append((start, worker))
+        if isinstance(answer, Begun) and answer not in self.runs:
+            self.runs.append(answer)
+            self.begun_order[start.lane].append(answer.acceptance)
+
+    @precondition(lambda self: self.runs)
+    @rule(which=index, shift=st.integers(-2, 1), count=st.integers(1, 3))
+    def append(self, which: int, shift: int, count: int) -> None:
+        lease = self._run(which).lease
+        first = max(1, self.model.events[lease.event_id].next_frame + shift)
+        frames = [f'{{"{lease.epoch}":{first + offset}}}'.encode() for offset in range(count)]
+        wish = Append(lease, first, frames)
+        assert self.loop.run(self.workers[0].append([wish])) == [self.model.append(wish)]
+
+    @precondition(lambda self: self.runs)
+    @rule(which=index, outcome=outcomes, frames=st.integers(0, 2))
+    def settle(self, which: int, outcome: Outcome | str, frames: int) -> None:
+        lease = self._run(which).lease
+        last = tuple(f'{{"last":{number}}}'.encode() for number in range(frames))
+        self._settle(self._settlement(outcome, lease, last))
+
+    @precondition(lambda self: self.settlements)
+    @rule(which=index)
+    def ask_again_after_a_lost_reply_of_settle(self, which: int) -> None:
+        self._settle(self.settlements[which % len(self.settlements)])
+
+    def _settlement(self, outcome: Outcome | str, lease: Any, last: tuple[bytes, ...]) -> Settlement:
+        match outcome:
+            case "retry":
+                return retry(lease)
+            case "dead":
+                return dead(lease, last)
+            case Parked(delay=delay):
+                return Settlement(lease, outcome, delay=delay)
+            case Released():
+                return Settlement(lease, outcome)
+            case Done() | Dropped() | Cancelled() | Retry() | DeadLettered():
+                return Settlement(lease, outcome, final_frames=last)
+            case _:
+                raise AssertionError(outcome)
+
+    def _settle(self, settlement: Settlement) -> None:
+        [answer] = self.loop.run(self.workers[1].settle([settlement]))
+        assert answer == self.model.settle(settlement)
+        self.settlements.append(settlement)
+        self.wakes += [answer.wake] if getattr(answer, "wake", None) else []
+
+    @precondition(lambda self: self.runs)
+    @rule(which=index)
+    def renew(self, which: int) -> None:
+        lease = self._run(which).lease
+        assert self.loop.run(self.workers[0].renew([lease])) == [self.model.renew(lease)]
+
+    def _run(self, which: int) -> Begun:
+        """Any run that ever began, the latest ones more often: a worker may be alive and stale."""
+        return self.runs[-1 - which % min(3, len(self.runs))] if which % 4 else self.runs[which % len(self.runs)]
+
+    # -- what happens to them
+
+    @precondition(lambda self: self.runs)
+    @rule()
+    def crash(self) -> None:
+        self.runs.pop()
+
+    @precondition(lambda self: self.wakes)
+    @rule(which=index)
+    def lose_a_wake(self, which: int) -> None:
+        self.wakes.pop(which % len(self.wakes))
+
+    @rule(ms=durations)
+    def time_passes(self, ms: int) -> None:
+        self.clock.turn(timedelta(milliseconds=ms))
+        self.model.now_us = self.clock.us
+
+    @rule()
+    def sweep(self) -> None:
+        self._sweep()
+
+    @rule()
+    def the_server_forgets_the_scripts(self) -> None:
+        self.loop.run(self._forget_scripts())
+
+    async def _forget_scripts(self) -> None:
+        await self.state.script_flush()
+
+    @rule(lane=st.sampled_from(LANES), on=st.booleans())
+    def pause(self, lane: str, on: bool) -> None:
+        key = f"{self.keys.tag_of(lane)}paused"
+        self.loop.run(self._set_member(key, on))
+        self.model.shard(lane).paused = on
+
+    async def _set_member(self, key: str, on: bool) -> None:
+        state: Any = self.state
+        await (state.sadd(key, f"queue:{QUEUE}") if on else state.srem(key, f"queue:{QUEUE}"))
+
+    def _sweep(self) -> list[Wake]:
+        wakes: list[Wake] = self.loop.run(self.workers[0].sweep())
+        assert sorted(wakes, key=str) == sorted(self.model.sweep(), key=str)
+        self.wakes += wakes
+        return wakes
+
+    def _heal(self) -> None:
+        """No more faults: with nothing but the alarms, every accepted event ends."""
+        for lane in LANES:
+            self.pause(lane, on=False)
+        for _ in range(4 * len(self.model.events) + 4):
+            if not self.model.lanes:
+                break
+            self.time_passes(300_001)
+            for wake in self._sweep():
+                token = uuid.uuid4().hex
+                self._begin(Start(wake.lane, wake.event_id, token), 0)
+                assert self.runs[-1].lease.token == token, "a woken lane could not be begun"
+                self._settle(Settlement(self.runs[-1].lease, Done()))
+            self.invariants_hold()
+        assert not self.model.lanes, "a lane that nobody woke"
+
+    # -- what must always be true
+
+    @invariant()
+    def invariants_hold(self) -> None:
+        raw = self.raw = self.loop.run(self._read())
+        self._equals_the_model(raw)
+        assert set(raw.alarms) == {lane for lane, ids in raw.waiting.items() if ids}, "a lane with work has an alarm"
+        live = {id_ for id_, fields in raw.events.items() if not EventState(fields["state"]).ended}
+        assert raw.open == live == {id_ for ids in raw.waiting.values() for id_ in ids}
+        tally = Counter(fields["state"] for fields in raw.events.values())
+        assert {state: raw.counts[state] for state in EventState} == {state: tally[state] for state in EventState}
+        for id_, fields in raw.events.items():
+            self._check_event(raw, id_, fields)
+        for lane, order in self.begun_order.items():
+            assert order == sorted(order), f"{lane} ran out of order"
+
+    def _check_event(self, raw: Raw, id_: str, fields: dict[str, str]) -> None:
+        stream = raw.streams[id_]
+        numbers = [frame_id for frame_id, _ in stream]
+        assert numbers == [f"{fields['acceptance']}-{n}" for n in range(1, len(stream) + 1)], "frames without a gap"
+        ends = ["e" in entry for _, entry in stream]
+        ended = EventState(fields["state"]).ended
+        assert sum(ends) == int(ended)
+        assert not ended or ends[-1]
+        lease = raw.leases[fields["lane"]]
+        if fields["state"] == EventState.RUNNING:
+            assert lease["event"] == id_ == raw.waiting[fields["lane"]][0], "what runs is the head, under the one lease"
+        if ended:
+            assert self.ended.setdefault(id_, (fields, stream)) == (fields, stream), "an ended event changed"
+
+    def _equals_the_model(self, raw: Raw) -> None:
+        model = self.model
+        assert {lane: ids for lane, ids in raw.waiting.items() if ids} == {
+            name: lane.waiting for name, lane in model.lanes.items()
+        }
+        assert raw.alarms == {name: lane.alarm_ms for name, lane in model.lanes.items()}
+        assert {lane: lease["token"] for lane, lease in raw.leases.items() if "token" in lease} == {
+            name: lane.lease.token for name, lane in model.lanes.items() if lane.lease
+        }
+        assert raw.dead == {id_ for shard in model.shards.values() for _, id_ in shard.letters}
+        assert raw.counts["fenced"] == sum(shard.fenced for shard in model.shards.values())
+        assert set(raw.events) == set(model.events)
+        for id_, fields in raw.events.items():
+            known = model.events[id_]
+            seen = (fields["state"], fields.get("attempt", "1"), fields.get("deaths", "0"), fields["next"])
+            assert seen == (known.state, str(known.attempt), str(known.deaths), str(known.next_frame))
+            assert fields.get("history", "").count('"at"') == known.failures
+            assert [entry["d"].encode() for _, entry in raw.streams[id_] if "d" in entry] == known.frames
+
+    async def _read(self) -> Raw:
+        pipeline = pipeline_of(self.state)
+        model, keys = self.model, self.keys
+        for id_ in EVENTS:
+            lane = model.where.get(id_, LANES[0])
+            pipeline.hgetall(f"{keys.tag_of(lane)}event:{id_}")
+            pipeline.xrange(keys.stream(lane, id_))
+        for lane in LANES:
+            pipeline.lrange(f"{keys.tag_of(lane)}lane:{lane}", 0, -1)
+            pipeline.hgetall(f"{keys.tag_of(lane)}lease:{lane}")
+        for shard in range(SHARDS):
+            pipeline.zrange(f"{keys.tag(shard)}alarms", 0, -1, withscores=True)
+            pipeline.zrange(f"{keys.tag(shard)}open", 0, -1)
+            pipeline.hgetall(f"{keys.tag(shard)}counts")
+            pipeline.zrange(f"{keys.tag(shard)}dead", 0, -1)
+        found = iter([text_of(reply) for reply in await pipeline.execute()])
+        raw = Raw({}, {}, {}, {}, {}, set(), Counter(), set())
+        for id_ in EVENTS:
+            fields, stream = next(found), next(found)
+            if fields:
+                raw.events[id_], raw.streams[id_] = fields, stream
+        for lane in LANES:
+            raw.waiting[lane], raw.leases[lane] = next(found), next(found)
+        for _ in range(SHARDS):
+            raw.alarms |= {lane: int(score) for lane, score in next(found)}
+            raw.open |= set(next(found))
+            raw.counts.update({name: int(count) for name, count in next(found).items()})
+            raw.dead |= set(next(found))
+        return raw
+
+
+def text_of(reply: Any) -> Any:
+    """A reply of Redis with its bytes as text."""
+    match reply:
+        case bytes():
+            return reply.decode()
+        case dict():
+            return {text_of(key): text_of(value) for key, value in reply.items()}
+        case list() | tuple():
+            return type(reply)(text_of(item) for item in reply)
+        case _:
+            return reply

@@ -1,0 +1,316 @@
+"""The lanes as a plain-Python model: what every transition answers and leaves, without Redis."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from schemas.events import Event
+from schemas.outcome import (
+    CancelReason,
+    DeadLettered,
+    Done,
+    EventState,
+    Parked,
+    Released,
+    Retry,
+)
+from workers.lanes.keys import Keys
+from workers.lanes.records import (
+    Accepted,
+    Append,
+    Appended,
+    AppendRefused,
+    Begun,
+    Cancellation,
+    NotBegun,
+    Refused,
+    RenewResult,
+    Settled,
+    Settlement,
+    SettleRefused,
+    Start,
+    Wake,
+)
+from workers.policies.delivery import Lease
+
+FIRST_GRACE_MS = 2_000
+LAST_GRACE_MS = 300_000
+
+
+@dataclass(slots=True)
+class ModelEvent:
+    """An event: `frames` are what its clients see, `ending` the end entry after them."""
+
+    id: str
+    lane: str
+    type: str
+    queue: str
+    body: str
+    acceptance: int
+    accepted_ms: int
+    state: EventState = EventState.QUEUED
+    reason: str = ""
+    attempt: int = 1
+    deaths: int = 0
+    due_ms: int = 0
+    started: bool = False
+    cancel: CancelReason | None = None
+    frames: list[bytes] = field(default_factory=list)
+    ending: tuple[str, str] | None = None
+    failures: int = 0
+    settled: tuple[str, Settled] | None = None
+
+    @property
+    def next_frame(self) -> int:
+        return len(self.frames) + (1 if self.ending is None else 2)
+
+
+@dataclass(slots=True)
+class ModelLease:
+    """Who has the lane."""
+
+    owner: str
+    token: str
+    epoch: int
+    event_id: str
+    expiry_ms: int
+
+
+@dataclass(slots=True)
+class ModelLane:
+    """The ids that wait, head first. A lane without any is forgotten."""
+
+    waiting: list[str] = field(default_factory=list)
+    lease: ModelLease | None = None
+    alarm_ms: int = 0
+    grace_ms: int = FIRST_GRACE_MS
+
+
+@dataclass(slots=True)
+class ModelShard:
+    """What the lanes of a shard share."""
+
+    acceptances: int = 0
+    epoch: int = 0
+    fenced: int = 0
+    ended: Counter[EventState] = field(default_factory=Counter)
+    letters: list[tuple[int, str]] = field(default_factory=list)
+    paused: bool = False
+
+
+@dataclass(slots=True)
+class LaneModel:
+    """All lanes. `now_us` is turned by the test; `owner` is who calls."""
+
+    keys: Keys
+    lease_ms: int
+    per_lane: int
+    per_shard: int
+    max_dead: int
+    now_us: int = 0
+    events: dict[str, ModelEvent] = field(default_factory=dict)
+    lanes: dict[str, ModelLane] = field(default_factory=dict)
+    where: dict[str, str] = field(default_factory=dict)
+    shards: defaultdict[int, ModelShard] = field(default_factory=lambda: defaultdict(ModelShard))
+
+    @property
+    def now_ms(self) -> int:
+        return self.now_us // 1000
+
+    def shard(self, lane: str) -> ModelShard:
+        return self.shards[self.keys.shard_of(lane)]
+
+    def open_events(self, shard: int) -> list[ModelEvent]:
+        """The events of a shard that have not ended."""
+        return [
+            event for event in self.events.values() if not event.state.ended and self.keys.shard_of(event.lane) == shard
+        ]
+
+    def accept(self, event: Event, queue: str) -> Accepted | Refused:
+        lane_name = self.where.setdefault(event.event_id, event.lane)
+        known = self.events.get(event.event_id)
+        if known is not None:
+            is_head = self.lanes[lane_name].waiting[:1] == [known.id] if lane_name in self.lanes else False
+            wake = self.wake(known.id) if is_head and known.state is EventState.QUEUED else None
+            return Accepted(known.id, lane_name, known.acceptance, known.state, duplicate=True, wake=wake)
+        lane = self.lanes.get(lane_name, ModelLane())
+        if len(lane.waiting) >= self.per_lane:
+            return Refused(event.event_id, lane_name, "lane_full", 5.0)
+        if len(self.open_events(self.keys.shard_of(lane_name))) >= self.per_shard:
+            return Refused(event.event_id, lane_name, "system_full", 1.0)
+        shard = self.shard(lane_name)
+        shard.acceptances += 1
+        new = ModelEvent(event.event_id, lane_name, event.type, queue, event.to_json(), shard.acceptances, self.now_ms)
+        self.events[new.id] = new
+        self.lanes[lane_name] = lane
+        lane.waiting.append(new.id)
+        if lane.waiting == [new.id]:
+            lane.alarm_ms = self.now_ms + FIRST_GRACE_MS
+            return Accepted(new.id, lane_name, new.acceptance, new.state, duplicate=False, wake=self.wake(new.id))
+        return Accepted(new.id, lane_name, new.acceptance, new.state, duplicate=False, wake=None)
+
+    def begin(self, start: Start, owner: str) -> Begun | NotBegun:
+        event = self.events.get(start.event_id)
+        # a wake-up for another lane may look into another shard, where nobody knows the event
+        if event is None or self.keys.shard_of(event.lane) != self.keys.shard_of(start.lane):
+            return NotBegun("unknown")
+        if event.state.ended:
+            return NotBegun("ended")
+        lane = self.lanes[event.lane]
+        if event.lane != start.lane or lane.waiting[0] != event.id:
+            return NotBegun("not_head")
+        repeated = lane.lease is not None and lane.lease.token == start.token
+        if not repeated:
+            if lane.lease is not None and lane.lease.expiry_ms > self.now_ms:
+                return NotBegun("leased")
+            if event.due_ms > self.now_ms:
+                return NotBegun("not_due")
+            shard = self.shard(event.lane)
+            if shard.paused:
+                return NotBegun("paused")
+            shard.epoch = max(shard.epoch + 1, self.now_us)
+            event.deaths += 1
+            event.state, event.started = EventState.RUNNING, True
+            lane.lease = ModelLease(owner, start.token, shard.epoch, event.id, 0)
+            lane.grace_ms = FIRST_GRACE_MS
+        assert lane.lease is not None
+        lane.lease.expiry_ms = lane.alarm_ms = self.now_ms + self.lease_ms
+        return Begun(
+            lease=Lease(event.lane, event.id, owner, start.token, lane.lease.epoch),
+            body=event.body if start.want_body else None,
+            attempt=event.attempt,
+            deaths=event.deaths,
+            acceptance=event.acceptance,
+            next_frame=event.next_frame,
+            accepted_at=datetime.fromtimestamp(event.accepted_ms / 1000, UTC),
+            cancelled=event.cancel is not None,
+        )
+
+    def renew(self, lease: Lease) -> RenewResult:
+        held = self.held_lane(lease)
+        if held is None or held.lease is None:
+            return "lost"
+        held.lease.expiry_ms = held.alarm_ms = self.now_ms + self.lease_ms
+        return "cancelled" if self.events[lease.event_id].cancel is not None else "held"
+
+    def append(self, append: Append) -> Appended | AppendRefused:
+        event = self.events[append.lease.event_id]
+        if self.held_lane(append.lease) is None:
+            self.shard(event.lane).fenced += 1
+            return AppendRefused("ended" if event.state.ended else "stale", event.next_frame)
+        if event.cancel is not None:
+            return AppendRefused("cancelled", event.next_frame)
+        if append.first > event.next_frame:
+            return AppendRefused("gap", event.next_frame)
+        event.frames += append.frames[event.next_frame - append.first :]
+        return Appended(event.next_frame)
+
+    def settle(self, settlement: Settlement) -> Settled | SettleRefused:
+        lease, outcome = settlement.lease, settlement.outcome
+        event = self.events[lease.event_id]
+        if event.settled is not None and event.settled[0] == lease.token:
+            return event.settled[1]
+        lane = self.held_lane(lease)
+        if lane is None:
+            self.shard(event.lane).fenced += 1
+            return SettleRefused()
+        if event.cancel is not None:
+            frames = settlement.final_frames if state_after(settlement) is EventState.CANCELLED else ()
+            answer = self.end(event, EventState.CANCELLED, event.cancel, frames)
+        elif isinstance(outcome, Retry | Parked | Released):
+            answer = self.give_back(event, lane, settlement)
+        else:
+            reason = "" if isinstance(outcome, Done) else str(outcome.reason)
+            if isinstance(outcome, DeadLettered):
+                event.failures += outcome.error is not None
+                self.bury(event)
+            answer = self.end(event, state_after(settlement), reason, settlement.final_frames)
+        event.settled = (lease.token, answer)
+        return answer
+
+    def give_back(self, event: ModelEvent, lane: ModelLane, settlement: Settlement) -> Settled:
+        """The event stays the head, so that the order is kept."""
+        event.state, event.deaths = state_after(settlement), 0
+        event.due_ms = lane.alarm_ms = self.now_ms + settlement.delay // timedelta(milliseconds=1)
+        lane.lease, lane.grace_ms = None, FIRST_GRACE_MS
+        if isinstance(settlement.outcome, Retry):
+            event.attempt += 1
+            event.failures += 1
+        if isinstance(settlement.outcome, Released):
+            lane.alarm_ms = self.now_ms + FIRST_GRACE_MS
+            return Settled(event.state, self.wake(event.id))
+        return Settled(event.state, None)
+
+    def end(self, event: ModelEvent, state: EventState, reason: str, frames: object) -> Settled:
+        """Close the event; if it was the head, the lane moves on."""
+        assert isinstance(frames, tuple)
+        event.frames += frames
+        event.state, event.reason, event.ending, event.deaths = state, reason, (state, reason), 0
+        self.shard(event.lane).ended[state] += 1
+        lane = self.lanes[event.lane]
+        was_head = lane.waiting[0] == event.id
+        lane.waiting.remove(event.id)
+        if not lane.waiting:
+            del self.lanes[event.lane]
+            return Settled(state, None)
+        if not was_head:
+            return Settled(state, None)
+        lane.lease, lane.grace_ms, lane.alarm_ms = None, FIRST_GRACE_MS, self.now_ms + FIRST_GRACE_MS
+        return Settled(state, self.wake(lane.waiting[0]))
+
+    def bury(self, event: ModelEvent) -> None:
+        letters = self.shard(event.lane).letters
+        letters.append((self.now_ms, event.id))
+        letters.sort()
+        del letters[: -self.max_dead]
+
+    def cancel(self, event_id: str, reason: CancelReason) -> Cancellation:
+        event = self.events.get(event_id)
+        if event is None:
+            return Cancellation("unknown")
+        if event.state.ended:
+            return Cancellation("ended")
+        if event.state is EventState.RUNNING:
+            event.cancel = event.cancel or reason
+            return Cancellation("cancelling")
+        return Cancellation("cancelled", self.end(event, EventState.CANCELLED, reason, ()).wake)
+
+    def sweep(self) -> list[Wake]:
+        wakes = []
+        for lane in self.lanes.values():
+            if lane.alarm_ms > self.now_ms:
+                continue
+            head = self.events[lane.waiting[0]]
+            later = max(lane.lease.expiry_ms if lane.lease else 0, head.due_ms)
+            if later > self.now_ms:
+                lane.alarm_ms = later
+                continue
+            wakes.append(self.wake(head.id))
+            lane.alarm_ms = self.now_ms + lane.grace_ms
+            lane.grace_ms = min(lane.grace_ms * 2, LAST_GRACE_MS)
+        return wakes
+
+    def wake(self, event_id: str) -> Wake:
+        event = self.events[event_id]
+        return Wake(event.lane, event.id, event.type, event.queue)
+
+    def held_lane(self, lease: Lease) -> ModelLane | None:
+        """The lane, if the lease holds it. Expiry alone takes nothing away."""
+        lane = self.lanes.get(lease.lane)
+        if lane is None or lane.lease is None:
+            return None
+        held = lane.lease
+        return lane if (held.owner, held.epoch, held.event_id) == (lease.owner, lease.epoch, lease.event_id) else None
+
+
+def state_after(settlement: Settlement) -> EventState:
+    """The state that an outcome leads to when nobody asked to stop the event."""
+    return {
+        "Done": EventState.DONE,
+        "Dropped": EventState.DROPPED,
+        "Cancelled": EventState.CANCELLED,
+        "Retry": EventState.WAITING_RETRY,
+        "Parked": EventState.WAITING_LIMIT,
+        "Released": EventState.QUEUED,
+        "DeadLettered": EventState.DEAD,
+    }[type(settlement.outcome).__name__]
