@@ -77,6 +77,8 @@ async def test_a_handoff_and_a_tool_call_cost_one_model_call_per_step(
     output = [item for item in provider.calls[2].body["input"] if item.get("type") == "function_call_output"]
     assert "shipped" in output[-1]["output"]
     assert context.thread.metadata["agent"] == "Service Orchestrator Agent"
+    progress = [(event.icon, event.text) for event in events if event.type == "progress_update"]
+    assert progress[0] == ("agent", "Handing over to the Service Orchestrator Agent")
 
 
 async def test_the_request_names_the_model_of_the_settings_and_carries_the_key(provider: FakeProvider) -> None:

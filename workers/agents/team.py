@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from agents import Agent, Model
+from agents import Agent, Handoff, Model, RunContextWrapper, handoff
 from chatkit.agents import AgentContext
 
+from schemas.chatkit import ProgressUpdateEvent
 from workers.agents.integration import build_integration_agent
 from workers.agents.ports import ServiceDirectory
 from workers.agents.relay import RelayedModel
@@ -28,11 +29,20 @@ class Team:
             if not isinstance(agent.model, Model):
                 raise TypeError(f"{agent.name}: give the agent a Model; one that is looked up by name is not relayed")
             agent.model = agent.model if isinstance(agent.model, RelayedModel) else RelayedModel(agent.model)
-            agent.handoffs = [other for other in self.agents if other is not agent]
+            agent.handoffs = [_visible_handoff(other) for other in self.agents if other is not agent]
 
     def answering(self, name: str | None) -> ChatAgent:
         """The agent of that name; the first one when there is none such (a renamed agent in an old thread)."""
         return next((agent for agent in self.agents if agent.name == name), self.agents[0])
+
+
+def _visible_handoff(target: ChatAgent) -> Handoff[AgentContext[Any], ChatAgent]:
+    """A handoff that the user sees: nothing else on the wire tells who goes on."""
+
+    async def announce(wrapper: RunContextWrapper[AgentContext[Any]]) -> None:
+        await wrapper.context.stream(ProgressUpdateEvent(icon="agent", text=f"Handing over to the {target.name}"))
+
+    return handoff(target, on_handoff=announce)
 
 
 def build_team(model: Model, services: ServiceDirectory | None = None) -> Team:

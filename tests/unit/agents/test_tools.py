@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from agents import Agent, Model
+from agents import Agent, Handoff, Model
 from chatkit.agents import AgentContext
 
 from schemas.chatkit import (
@@ -144,7 +144,7 @@ async def test_a_look_up_that_takes_too_long_does_not_hold_the_turn(monkeypatch:
 def test_every_agent_can_pass_the_conversation_on_and_says_what_it_is_for() -> None:
     team = build_team(DeltaModel(1))
     for agent in team.agents:
-        assert {other.name for other in agent.handoffs if isinstance(other, Agent)} == {
+        assert {other.agent_name for other in agent.handoffs if isinstance(other, Handoff)} == {
             other.name for other in team.agents if other is not agent
         }
         assert agent.handoff_description
