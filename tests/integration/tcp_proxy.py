@@ -32,7 +32,7 @@ class TcpProxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.close()
+        self._loop.call_soon_threadsafe(self._server.close)
         self.cut()
         self._call(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -7,6 +7,8 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as StateConnectionError
 from redis.exceptions import RedisError
 
@@ -21,7 +23,9 @@ LISTEN = timedelta(seconds=1)
 
 PING_AFTER = timedelta(seconds=10)
 
-PAUSE_AFTER_FAILURE = timedelta(seconds=0.5)
+CANCEL_AGAIN = timedelta(seconds=0.2)
+
+PAUSE_AFTER_FAILURE = timedelta(seconds=0.2)
 
 Parser = Callable[[bytes], Announcement]
 
@@ -69,16 +73,18 @@ class Subscriptions:
 
     async def close(self) -> None:
         """Stop listening."""
-        if self._task is not None:
+        while self._task is not None and not self._task.done():
+            # again, because redis-py loses a cancellation that meets a reconnect (run)
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+            await asyncio.wait([self._task], timeout=CANCEL_AGAIN.total_seconds())
 
     async def _run(self) -> None:
         while True:
             try:
                 async with self._state.pubsub() as pubsub:
-                    await self._listen(pubsub)
+                    await pubsub.subscribe(self._anchor)
+                    with _no_reconnect(pubsub.connection):
+                        await self._listen(pubsub)
             except Exception as error:  # noqa: BLE001  # the loop guard: readers poll in the meantime
                 log.warning("frames_not_heard", extra={"error": type(error).__name__})
             finally:
@@ -87,11 +93,11 @@ class Subscriptions:
             await asyncio.sleep(PAUSE_AFTER_FAILURE.total_seconds())
 
     async def _listen(self, pubsub: Any) -> None:
-        await pubsub.subscribe(self._anchor)
         # from here on new listeners subscribe by themselves; those that came earlier are taken along now
         self._pubsub = pubsub
         async with self._wire:
-            await pubsub.subscribe(self._anchor, *self._mailboxes)
+            if self._mailboxes:
+                await pubsub.subscribe(*self._mailboxes)
         clock = asyncio.get_running_loop().time
         heard = asked = clock()
         while True:
@@ -128,3 +134,14 @@ class Subscriptions:
             self._live.difference_update(names)
             if names:
                 await pubsub.unsubscribe(*names)
+
+
+@contextmanager
+def _no_reconnect(connection: Any) -> Iterator[None]:
+    """Let a lost connection be an error: of its two users, one listening and one subscribing, each would connect it
+    again, at the same time, and one of the two sockets would be lost."""
+    retry, connection.retry = connection.retry, Retry(NoBackoff(), 0, supported_errors=())
+    try:
+        yield
+    finally:
+        connection.retry = retry  # the connection goes back to the pool
