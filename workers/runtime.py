@@ -113,7 +113,7 @@ async def worker_runtime(core: Core) -> AsyncIterator[WorkerRuntime]:
         dispatcher = Dispatcher(settings, turns, LightTurn(light, streams))
         settler = Settler(name)
 
-        rounds = LightRounds(lanes, core.waker, light, dispatcher, settler, utc_now)
+        rounds = LightRounds(lanes, core.waker, light, dispatcher, settler, utc_now, settings.lease)
         intake = Intake(lanes, core.waker, rounds, queue_of)
         await intake.start()
         stack.push_async_callback(intake.close)

@@ -62,7 +62,7 @@ def register(app: Celery, worker: WorkerProcess) -> None:
         return run_coroutine(admit(worker, events))
 
     for type_ in event_types():
-        app.task(turn, name=type_, bind=True)
+        app.task(turn, name=type_, bind=True, throws=(DeadLetterFailure,))  # expected: no traceback in the log
     # A redelivery after a crash is harmless: events that are known are not taken twice.
     app.task(ingest, name=INGEST_TASK, acks_late=True)
 

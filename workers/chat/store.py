@@ -15,6 +15,7 @@ from schemas.chatkit import (
     ThreadItem,
     ThreadMetadata,
 )
+from schemas.events import thread_id_of
 from workers.chat import rows
 from workers.chat.context import TurnContext
 from workers.chat.database import Database
@@ -47,7 +48,7 @@ class IdStore(Store[TurnContext]):
     """Ids derived from the event."""
 
     def generate_thread_id(self, context: TurnContext) -> str:
-        return context.next_id("thread")
+        return thread_id_of(context.event_id)
 
     def generate_item_id(self, item_type: StoreItemType, thread: ThreadMetadata, context: TurnContext) -> str:
         return context.next_id(item_type)
