@@ -4,8 +4,8 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -17,11 +17,12 @@ from workers.chat.database import Database
 from workers.chat.light import LightHandler
 from workers.chat.turn import TurnHandler
 from workers.dispatch import Dispatcher, queue_of, utc_now
+from workers.errors import DatabaseError, SettingsError
 from workers.ingest.admission import Admission
 from workers.ingest.ingress import Ingress, connect_ingress
 from workers.ingest.intake import Intake
 from workers.ingest.rounds import LightRounds
-from workers.lanes.connection import State, connect
+from workers.lanes.connection import STATE_ERRORS, State, connect
 from workers.lanes.keeper import LeaseKeeper
 from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes
@@ -36,6 +37,8 @@ from workers.streams.writer import FrameWriter
 from workers.waker import CeleryWaker
 
 log = logging.getLogger(__name__)
+
+CANCEL_AGAIN_SECONDS = 0.5
 
 
 def worker_name() -> str:
@@ -79,12 +82,22 @@ async def open_core(settings: Settings, app: Any) -> AsyncIterator[Core]:
             max_waiting=settings.max_waiting,
             retention=timedelta(seconds=settings.retention),
         )
-        await lanes.check()
+        with unreachable("CHATKIT_STATE_URL", "is Redis up?", *STATE_ERRORS):
+            await lanes.check()
         database = Database(settings.database_url)
         stack.push_async_callback(database.close)
         waker = CeleryWaker(app)
         stack.callback(waker.close)
         yield Core(settings, keys, state, lanes, database, waker)
+
+
+@contextmanager
+def unreachable(variable: str, remedy: str, *errors: type[Exception]) -> Iterator[None]:
+    """What is missing at start-up, in one line: the setting that names it, and what to look at."""
+    try:
+        yield
+    except errors as error:
+        raise SettingsError(f"{variable}: cannot be used ({type(error).__name__}); {remedy}") from None
 
 
 @asynccontextmanager
@@ -136,8 +149,10 @@ async def running(loop: Coroutine[Any, Any, None], name: str) -> AsyncIterator[N
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        while not task.done():
+            # Again and again: redis-py sends inside `asyncio.wait_for`, which on Python 3.11 may swallow a cancel.
+            task.cancel()
+            await asyncio.wait([task], timeout=CANCEL_AGAIN_SECONDS)
 
 
 def _report(task: asyncio.Task[None]) -> None:
@@ -161,7 +176,8 @@ class WorkerProcess:
 
     async def open(self) -> None:
         core = await self._stack.enter_async_context(open_core(self._settings, self._app))
-        await core.database.ping()
+        with unreachable("CHATKIT_DATABASE_URL", "is it up, and did `chatkit-workers db upgrade` run?", DatabaseError):
+            await core.database.ping()
         self._runtime = await self._stack.enter_async_context(worker_runtime(core))
 
     async def close(self) -> None:
