@@ -15,6 +15,7 @@ from workers.agents.responder import AgentResponder
 from workers.agents.team import build_team
 from workers.chat.database import Database
 from workers.chat.light import LightHandler
+from workers.chat.reads import Reads
 from workers.chat.turn import TurnHandler
 from workers.dispatch import Dispatcher, queue_of, utc_now
 from workers.errors import DatabaseError, SettingsError
@@ -30,8 +31,11 @@ from workers.lanes.roll import Roll
 from workers.lanes.sweeper import Sweeper
 from workers.light_turn import LightTurn
 from workers.runner import EventRunner
+from workers.sessions.keys import KeyRing
+from workers.sessions.tokens import TokenMinter, TokenVerifier
 from workers.settings import Settings
 from workers.settle import Settler
+from workers.streams.reader import FrameReader
 from workers.streams.replay import TurnStreams
 from workers.streams.writer import FrameWriter
 from workers.waker import CeleryWaker
@@ -64,6 +68,21 @@ class WorkerRuntime:
 
     runner: EventRunner
     admission: Admission
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayParts:
+    """What the gateway's requests use."""
+
+    settings: Settings
+    state: State
+    lanes: Lanes
+    database: Database
+    waker: CeleryWaker
+    reader: FrameReader
+    verifier: TokenVerifier
+    minter: TokenMinter
+    reads: Reads
 
 
 @asynccontextmanager
@@ -139,6 +158,27 @@ async def worker_runtime(core: Core) -> AsyncIterator[WorkerRuntime]:
             ingress = Ingress(client, core.keys.ingress, admission, owner=name)
             await stack.enter_async_context(running(ingress.run(), "ingress"))
         yield WorkerRuntime(EventRunner(lanes, keeper, core.waker, dispatcher, settler), admission)
+
+
+@asynccontextmanager
+async def gateway_runtime(core: Core) -> AsyncIterator[GatewayParts]:
+    """Everything that a gateway uses."""
+    settings = core.settings
+    keys = KeyRing.from_settings(settings)
+    async with AsyncExitStack() as stack:
+        reader = FrameReader(core.state, core.keys)
+        stack.push_async_callback(reader.close)
+        yield GatewayParts(
+            settings=settings,
+            state=core.state,
+            lanes=core.lanes,
+            database=core.database,
+            waker=core.waker,
+            reader=reader,
+            verifier=TokenVerifier(keys),
+            minter=TokenMinter(keys, timedelta(seconds=settings.client_secret_ttl)),
+            reads=Reads(core.database),
+        )
 
 
 @asynccontextmanager

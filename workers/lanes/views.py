@@ -35,6 +35,19 @@ class LaneViews:
         [reply] = await self._scripts.run([Call(script("status"), self._keys.tag_of(lane), [event_id])])
         return _status_of(event_id, reply) if reply else None
 
+    async def body(self, event_id: str) -> str | None:
+        """The event as it was accepted, as JSON."""
+        lane = await self._lane_of(event_id)
+        if lane is None:
+            return None
+        found: Any = await self._state.hget(f"{self._keys.tag_of(lane)}event:{event_id}", "body")
+        return None if found is None else str(found, "utf-8")
+
+    async def events_of(self, lane: str) -> list[str]:
+        """Ids of the events that wait or run in a lane, head first."""
+        ids: Any = await self._state.lrange(f"{self._keys.tag_of(lane)}lane:{lane}", 0, -1)
+        return [event_id.decode() for event_id in ids]
+
     async def dead(self, limit: int = 100) -> list[DeadLetter]:
         """The dead letters of all shards, newest first."""
         pipeline = pipeline_of(self._state)
