@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from schemas.events import Event
 from schemas.outcome import (
@@ -37,6 +37,7 @@ from workers.lanes.connection import State
 from workers.lanes.keys import Keys
 from workers.lanes.records import Append, Begun, Settlement, Start, Wake
 from workers.lanes.scripts import pipeline_of
+from workers.policies.delivery import Lease
 
 THREADS = ("thr_a", "thr_b", "thr_c")
 NAMES = tuple(f"e{number}" for number in range(7))
@@ -112,12 +113,23 @@ class LaneMachine(RuleBasedStateMachine):
 
     # -- what clients do
 
+    @initialize()
+    def a_lane_is_busy(self) -> None:
+        """Most faults need a turn that runs and another behind it."""
+        self.publish([("e0", THREADS[0]), ("e1", THREADS[0]), ("e2", THREADS[1])])
+        self.take_up_a_wake(which=1, worker=0, doubled=False, want_body=True)
+
     @rule(batch=publications)
     def publish(self, batch: list[tuple[str, str]]) -> None:
         events: list[Event] = [event(name, thread) for name, thread in batch]
         answers = self.loop.run(self.workers[0].accept([(item, QUEUE) for item in events]))
         assert answers == [self.model.accept(item, QUEUE) for item in events]
         self.wakes += [answer.wake for answer in answers if getattr(answer, "wake", None)]
+
+    @precondition(lambda self: self.runs)
+    @rule(which=index, reason=st.sampled_from(CancelReason))
+    def cancel_what_runs(self, which: int, reason: CancelReason) -> None:
+        self.cancel(EVENTS[self._run(which).lease.event_id], reason)
 
     @rule(name=st.sampled_from([*NAMES, "never published"]), reason=st.sampled_from(CancelReason))
     def cancel(self, name: str, reason: CancelReason) -> None:
@@ -130,14 +142,15 @@ class LaneMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.wakes)
     @rule(which=index, worker=st.integers(0, 1), doubled=st.booleans(), want_body=st.booleans())
     def take_up_a_wake(self, which: int, worker: int, doubled: bool, want_body: bool) -> None:
-        wake = self.wakes[which % len(self.wakes)]
+        wake = self.wakes[-1 - which % min(3, len(self.wakes))]
         if not doubled:
             self.wakes.remove(wake)
         self._begin(Start(wake.lane, wake.event_id, uuid.uuid4().hex, want_body), worker)
 
-    @rule(name=st.sampled_from(NAMES), lane=st.sampled_from(LANES), worker=st.integers(0, 1))
-    def take_up_anything(self, name: str, lane: str, worker: int) -> None:
-        self._begin(Start(lane, event(name).event_id, uuid.uuid4().hex), worker)
+    @rule(name=st.sampled_from(NAMES), lane=st.sampled_from([None, None, None, *LANES]), worker=st.integers(0, 1))
+    def take_up_anything(self, name: str, lane: str | None, worker: int) -> None:
+        id_ = event(name).event_id
+        self._begin(Start(lane or self.model.where.get(id_, LANES[0]), id_, uuid.uuid4().hex), worker)
 
     @precondition(lambda self: self.starts)
     @rule()
@@ -153,9 +166,11 @@ class LaneMachine(RuleBasedStateMachine):
             self.begun_order[start.lane].append(answer.acceptance)
 
     @precondition(lambda self: self.runs)
-    @rule(which=index, shift=st.integers(-2, 1), count=st.integers(1, 3))
+    @rule(which=index, shift=st.sampled_from([0, 0, 0, -1, -2, 1]), count=st.integers(1, 3))
     def append(self, which: int, shift: int, count: int) -> None:
-        lease = self._run(which).lease
+        self._append(self._run(which).lease, shift, count)
+
+    def _append(self, lease: Lease, shift: int, count: int) -> None:
         first = max(1, self.model.events[lease.event_id].next_frame + shift)
         frames = [f'{{"{lease.epoch}":{first + offset}}}'.encode() for offset in range(count)]
         wish = Append(lease, first, frames)
@@ -173,7 +188,7 @@ class LaneMachine(RuleBasedStateMachine):
     def ask_again_after_a_lost_reply_of_settle(self, which: int) -> None:
         self._settle(self.settlements[which % len(self.settlements)])
 
-    def _settlement(self, outcome: Outcome | str, lease: Any, last: tuple[bytes, ...]) -> Settlement:
+    def _settlement(self, outcome: Outcome | str, lease: Lease, last: tuple[bytes, ...]) -> Settlement:
         match outcome:
             case "retry":
                 return retry(lease)
@@ -207,9 +222,22 @@ class LaneMachine(RuleBasedStateMachine):
     # -- what happens to them
 
     @precondition(lambda self: self.runs)
-    @rule()
-    def crash(self) -> None:
-        self.runs.pop()
+    @rule(which=index)
+    def crash(self, which: int) -> None:
+        """The worker of a run says no more, and its lease runs out: another begins the event."""
+        run = self.runs.pop(-1 - which % min(3, len(self.runs)))
+        self.time_passes(10_001)
+        self._begin(Start(run.lease.lane, run.lease.event_id, uuid.uuid4().hex), which % 2)
+
+    @precondition(lambda self: self.runs)
+    @rule(which=index, count=st.integers(1, 3))
+    def a_stale_worker_goes_on(self, which: int, count: int) -> None:
+        """Another begins the event after the lease ran out; the first one comes back and still writes and settles."""
+        stale = self._run(which)
+        self.time_passes(10_001)
+        self._begin(Start(stale.lease.lane, stale.lease.event_id, uuid.uuid4().hex), 0)
+        self._append(stale.lease, 0, count)
+        self._settle(Settlement(stale.lease, Done()))
 
     @precondition(lambda self: self.wakes)
     @rule(which=index)
@@ -232,7 +260,7 @@ class LaneMachine(RuleBasedStateMachine):
     async def _forget_scripts(self) -> None:
         await self.state.script_flush()
 
-    @rule(lane=st.sampled_from(LANES), on=st.booleans())
+    @rule(lane=st.sampled_from(LANES), on=st.sampled_from([False, False, False, True]))
     def pause(self, lane: str, on: bool) -> None:
         key = f"{self.keys.tag_of(lane)}paused"
         self.loop.run(self._set_member(key, on))

@@ -32,7 +32,7 @@ def test_scripts_do_what_the_model_does_on_fakeredis(request: pytest.FixtureRequ
         def __init__(self) -> None:
             super().__init__(fake)
 
-    run_state_machine_as_test(Machine, settings=profile(30, 40, long=request.config.getoption("--long")))
+    run_state_machine_as_test(Machine, settings=profile(50, 40, long=request.config.getoption("--long")))
 
 
 @pytest.mark.redis
@@ -42,4 +42,4 @@ def test_scripts_do_what_the_model_does_on_redis(request: pytest.FixtureRequest,
         def __init__(self) -> None:
             super().__init__(lambda: connect(redis_url))
 
-    run_state_machine_as_test(Machine, settings=profile(80, 50, long=request.config.getoption("--long")))
+    run_state_machine_as_test(Machine, settings=profile(120, 50, long=request.config.getoption("--long")))

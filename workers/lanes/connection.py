@@ -1,6 +1,7 @@
 """The client of the state: one Redis, or a Redis Cluster."""
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.client import PubSub
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
@@ -49,3 +50,11 @@ def connect(url: str, *, max_connections: int = 64) -> State:
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), 3),
     )
     return Redis.from_pool(pool)
+
+
+async def open_pubsub(state: State) -> PubSub:
+    """A subscriber of its own connection, without the messages that only confirm a subscription. Close it."""
+    if isinstance(state, RedisCluster):
+        await state.initialize()  # its subscriber looks its node up in a map that is empty until then (KeyError)
+    pubsub: PubSub = state.pubsub(ignore_subscribe_messages=True)
+    return pubsub

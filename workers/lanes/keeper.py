@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from workers.lanes.connection import STATE_ERRORS, State
+from workers.lanes.connection import STATE_ERRORS, State, open_pubsub
 from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes
 from workers.policies.delivery import Lease
@@ -44,15 +44,15 @@ class LeaseKeeper:
         self._lanes, self._state = lanes, state
         self._channel = keys.cancel_channel()
         self._term = lease.total_seconds()
-        self._held: dict[str, _Held] = {}
+        self._held: dict[Lease, _Held] = {}
 
     def hold(self, lease: Lease, on_lost: Callable[[], None], on_cancel: Callable[[], None]) -> None:
         """Keep a lease until it is released. Each callback is called at most once, on the loop."""
-        self._held[lease.token] = _Held(lease, on_lost, on_cancel)
+        self._held[lease] = _Held(lease, on_lost, on_cancel)
 
     def release(self, lease: Lease) -> None:
         """Keep it no longer."""
-        self._held.pop(lease.token, None)
+        self._held.pop(lease, None)
 
     @property
     def count(self) -> int:
@@ -81,7 +81,7 @@ class LeaseKeeper:
         answers = await self._lanes.renew([item.lease for item in held])
         for item, answer in zip(held, answers, strict=True):
             # released while the call was under way: its holder has settled, and wants no word of it
-            if item.lease.token not in self._held:
+            if item.lease not in self._held:
                 continue
             if answer == "lost":
                 self.release(item.lease)
@@ -98,7 +98,7 @@ class LeaseKeeper:
                 await asyncio.sleep(PAUSE_AFTER_FAILURE.total_seconds())
 
     async def _listen(self) -> None:
-        async with self._state.pubsub(ignore_subscribe_messages=True) as messages:
+        async with await open_pubsub(self._state) as messages:
             await messages.subscribe(self._channel)
             while True:
                 message: Any = await messages.get_message(timeout=LISTEN.total_seconds())
