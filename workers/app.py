@@ -5,29 +5,14 @@ import sys
 from typing import Any
 
 from celery import Celery, signals
-from kombu.entity import Exchange, Queue
 
 from workers import tasks
-from workers.dispatch import QUEUE_INTERACTIVE, QUEUES
+from workers.broker import queues, transport_options
+from workers.dispatch import QUEUE_INTERACTIVE
 from workers.ingest.install import install
 from workers.pool import current_loop, on_loop_start, on_loop_stop
 from workers.runtime import WorkerProcess
 from workers.settings import Settings, load_settings
-
-DELIVERY_LIMIT = 20
-"""How often RabbitMQ hands out a message that kills its consumer before it drops it (3.10 has no default)."""
-
-
-def queues(settings: Settings) -> list[Queue]:
-    """The queues that a worker consumes; on RabbitMQ quorum queues with a delivery limit."""
-    arguments: dict[str, Any] = {}
-    if settings.broker_url.startswith("amqp"):
-        arguments = {"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT}
-    exchange = Exchange("chatkit.tasks", type="direct")  # type: ignore[no-untyped-call]  # kombu has no types
-    return [
-        Queue(name, exchange, routing_key=name, queue_arguments=arguments)  # type: ignore[no-untyped-call]  # same
-        for name in QUEUES
-    ]
 
 
 def make_app(settings: Settings) -> Celery:
@@ -68,19 +53,6 @@ def running_loop() -> asyncio.AbstractEventLoop:
     if loop is None:
         raise RuntimeError("the pool does not run")
     return loop
-
-
-def transport_options(settings: Settings) -> dict[str, Any]:
-    """Bounded waits on the broker's connections. kombu's defaults wait for ever on a dead one."""
-    if settings.broker_url.startswith("amqp"):
-        return {"confirm_publish": False}
-    return {
-        "visibility_timeout": 3600,
-        "socket_timeout": 15,
-        "socket_connect_timeout": 5,
-        "socket_keepalive": True,
-        "health_check_interval": 10,
-    }
 
 
 app = make_app(load_settings())

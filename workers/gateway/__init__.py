@@ -1,1 +1,1 @@
-"""The HTTP front: ChatKit protocol, events, streams, sessions, health."""
+"""HTTP: the ChatKit protocol, events and their streams, sessions, health, the playground."""

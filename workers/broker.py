@@ -1,0 +1,50 @@
+"""What every Celery app of a deployment must agree on: the queues as they are declared, and bounded connections."""
+
+from typing import Any
+
+from celery import Celery
+from kombu.entity import Exchange, Queue
+
+from workers.dispatch import QUEUES
+from workers.settings import Settings
+
+DELIVERY_LIMIT = 20
+"""How often RabbitMQ hands out a message that kills its consumer before it drops it (3.10 has no default)."""
+
+
+def sending_app(settings: Settings) -> Celery:
+    """An app that sends wake-ups and runs nothing, for processes that are no workers."""
+    app = Celery("chatkit-sender", set_as_current=False)
+    app.conf.update(
+        broker_url=settings.broker_url,
+        broker_transport_options=transport_options(settings),
+        task_serializer="json",
+        task_ignore_result=True,
+        task_queues=queues(settings),
+    )
+    return app
+
+
+def queues(settings: Settings) -> list[Queue]:
+    """The queues that a worker consumes; on RabbitMQ quorum queues with a delivery limit."""
+    arguments: dict[str, Any] = {}
+    if settings.broker_url.startswith("amqp"):
+        arguments = {"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT}
+    exchange = Exchange("chatkit.tasks", type="direct")  # type: ignore[no-untyped-call]  # kombu has no types
+    return [
+        Queue(name, exchange, routing_key=name, queue_arguments=arguments)  # type: ignore[no-untyped-call]  # same
+        for name in QUEUES
+    ]
+
+
+def transport_options(settings: Settings) -> dict[str, Any]:
+    """Bounded waits on the broker's connections. kombu's defaults wait for ever on a dead one."""
+    if settings.broker_url.startswith("amqp"):
+        return {"confirm_publish": False}
+    return {
+        "visibility_timeout": 3600,
+        "socket_timeout": 15,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+    }

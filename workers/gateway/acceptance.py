@@ -1,0 +1,49 @@
+"""From a checked event to its acceptance, and to its first wake-up."""
+
+import json
+from collections.abc import Sequence
+from http import HTTPStatus
+
+from schemas.events import Event
+from schemas.records import Acceptance
+from workers.dispatch import queue_of
+from workers.gateway.ports import GatewayRuntime
+from workers.gateway.problem import ProblemError, too_many
+from workers.lanes.records import Accepted, Refused
+
+BATCH = 100
+"""Events of one round trip."""
+
+
+async def accept_all(events: Sequence[Event], runtime: GatewayRuntime) -> list[Accepted | Refused]:
+    """Accept events, in order, and wake the heads of their lanes."""
+    answers: list[Accepted | Refused] = []
+    for start in range(0, len(events), BATCH):
+        chunk = events[start : start + BATCH]
+        accepted = await runtime.lanes.accept([(event, queue_of(event)) for event in chunk])
+        await runtime.waker.wake([answer.wake for answer in accepted if isinstance(answer, Accepted) and answer.wake])
+        answers += accepted
+    return answers
+
+
+async def accept_one(event: Event, runtime: GatewayRuntime) -> Accepted:
+    """Accept one event. Raises a 429 when its lane or the system is full."""
+    [answer] = await accept_all([event], runtime)
+    if isinstance(answer, Refused):
+        raise too_many(answer.reason, answer.retry_after_seconds)
+    return answer
+
+
+async def check_same_request(event: Event, runtime: GatewayRuntime) -> None:
+    """A duplicate by Idempotency-Key must be the same request; the first one stands. Raises a 422."""
+    body = await runtime.lanes.body(event.event_id)
+    if body is not None and json.loads(body)["data"] != event.data:
+        raise ProblemError(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "Idempotency-Key was used before, with another body; use a new key for a new request",
+        )
+
+
+def acceptance_of(event: Event, answer: Accepted) -> Acceptance:
+    """What the caller is told."""
+    return Acceptance(id=answer.event_id, thread_id=event.thread_id, state=answer.state, duplicate=answer.duplicate)

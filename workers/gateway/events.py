@@ -1,0 +1,118 @@
+"""`/v1/events`: publish, look, follow, cancel."""
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from schemas.errors import InvalidEventError
+from schemas.events import Event
+from schemas.outcome import CancelReason
+from schemas.records import Acceptance, EventStatus
+from workers.gateway.acceptance import accept_all, acceptance_of
+from workers.gateway.auth import AnyCaller, AnyService, Runtime, Service, owned_status
+from workers.gateway.cloudevents import BATCH, STRUCTURED, receive
+from workers.gateway.ports import GatewayRuntime
+from workers.gateway.problem import ProblemError, invalid, not_found, retry_after, too_many
+from workers.gateway.sse import open_stream
+from workers.lanes.records import Accepted, Refused
+
+router = APIRouter(prefix="/v1/events", tags=["events"])
+
+EVENT_SCHEMA = Event.model_json_schema()
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            STRUCTURED: {"schema": EVENT_SCHEMA},
+            BATCH: {"schema": {"type": "array", "items": EVENT_SCHEMA}},
+            "application/json": {"schema": EVENT_SCHEMA},
+        },
+    }
+}
+
+Place = Event | InvalidEventError
+Answers = dict[int, Accepted | Refused]
+
+
+@router.post("", summary="Publish one event or a batch", response_model=Acceptance, status_code=202, openapi_extra=BODY)
+async def publish(request: Request, runtime: Runtime, _: AnyService) -> Response:
+    """CloudEvents 1.0 in structured, batched or binary mode. 202 when anything is new, 200 when all was known."""
+    received = await receive(request, runtime.settings.max_event_bytes)
+    answers = await _accept(received.events, runtime)
+    if received.is_batch:
+        return _batch_answer(received.events, answers)
+    [event], answer = received.events, answers[0]
+    if isinstance(event, InvalidEventError):
+        raise event
+    if isinstance(answer, Refused):
+        raise too_many(answer.reason, answer.retry_after_seconds)
+    status = HTTPStatus.OK if answer.duplicate else HTTPStatus.ACCEPTED
+    headers = {"Location": f"/v1/events/{answer.event_id}"}
+    return JSONResponse(acceptance_of(event, answer).model_dump(mode="json"), status, headers)
+
+
+@router.get("/{event_id}", summary="Where an event is")
+async def show(event_id: str, runtime: Runtime, caller: AnyCaller) -> EventStatus:
+    """State, attempt, place in line, times."""
+    return await owned_status(event_id, caller, runtime)
+
+
+@router.get("/{event_id}/stream", summary="Follow an event")
+async def follow(event_id: str, request: Request, runtime: Runtime, caller: AnyCaller) -> Response:
+    """Server-sent events from the start, or after `Last-Event-ID`; the last one is `event: end`."""
+    status = await owned_status(event_id, caller, runtime)
+    batches = runtime.reader.batches(status.lane, event_id, request.headers.get("Last-Event-ID"))
+    return await open_stream(batches, with_end=True)
+
+
+@router.post("/{event_id}/cancel", summary="Stop an event", status_code=202)
+async def cancel(event_id: str, runtime: Runtime, caller: AnyCaller) -> dict[str, str]:
+    """202: from now on no more of its text appears. 409: it had ended."""
+    status = await owned_status(event_id, caller, runtime)
+    reason = CancelReason.OPERATOR if isinstance(caller, Service) else CancelReason.USER
+    cancellation = await runtime.lanes.cancel(event_id, reason)
+    if cancellation.wake is not None:
+        await runtime.waker.wake([cancellation.wake])
+    if cancellation.result == "unknown":
+        raise not_found("event")
+    if cancellation.result == "ended":
+        raise ProblemError(HTTPStatus.CONFLICT, "the event has ended", id=status.id)
+    return {"id": status.id, "state": cancellation.result}
+
+
+async def _accept(places: list[Place], runtime: GatewayRuntime) -> Answers:
+    """Accept the events among the places, in order."""
+    valid = [(index, place) for index, place in enumerate(places) if isinstance(place, Event)]
+    accepted = await accept_all([event for _, event in valid], runtime)
+    return {index: answer for (index, _), answer in zip(valid, accepted, strict=True)}
+
+
+def _batch_answer(places: list[Place], answers: Answers) -> Response:
+    """A list with one answer for each place: an acceptance, or why there is none."""
+    body: list[dict[str, Any]] = []
+    for index, place in enumerate(places):
+        answer = answers.get(index)
+        if isinstance(place, InvalidEventError):
+            body.append(_refusal(invalid(place)))
+        elif isinstance(answer, Accepted):
+            body.append(acceptance_of(place, answer).model_dump(mode="json"))
+        elif isinstance(answer, Refused):
+            body.append({"id": answer.event_id, **_refusal(too_many(answer.reason, answer.retry_after_seconds))})
+    waits = [answer.retry_after_seconds for answer in answers.values() if isinstance(answer, Refused)]
+    return JSONResponse(body, _batch_status(places, answers), retry_after(max(waits)) if waits else None)
+
+
+def _batch_status(places: list[Place], answers: Answers) -> HTTPStatus:
+    """202 when anything is new; an error only when nothing was taken, so that the caller reads the places."""
+    accepted = [answer for answer in answers.values() if isinstance(answer, Accepted)]
+    if any(not answer.duplicate for answer in accepted):
+        return HTTPStatus.ACCEPTED
+    if accepted or not places:
+        return HTTPStatus.OK
+    return HTTPStatus.TOO_MANY_REQUESTS if answers else HTTPStatus.BAD_REQUEST
+
+
+def _refusal(error: ProblemError) -> dict[str, Any]:
+    return {"error": {"status": error.status.value, "detail": error.detail, **error.members}}

@@ -1,0 +1,94 @@
+"""What a gateway asks of others; the composition root hands it over."""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
+
+from schemas.events import Event
+from schemas.outcome import CancelReason
+from schemas.records import EventStatus
+from schemas.sessions import Session
+from workers.lanes.connection import State
+from workers.lanes.records import Accepted, Cancellation, Owner, Refused, Wake
+from workers.sessions.tokens import Identity
+from workers.settings import Settings
+from workers.streams.records import Entry
+
+
+class GatewayLanes(Protocol):
+    """The part of `Lanes` that a gateway uses."""
+
+    async def accept(self, events: Sequence[tuple[Event, str]]) -> list[Accepted | Refused]: ...
+
+    async def status(self, event_id: str) -> tuple[EventStatus, Owner] | None: ...
+
+    async def cancel(self, event_id: str, reason: CancelReason = CancelReason.USER) -> Cancellation: ...
+
+    async def body(self, event_id: str) -> str | None:
+        """The event as it was accepted, as JSON."""
+
+    async def events_of(self, lane: str) -> list[str]:
+        """Ids of the events that wait or run in a lane, head first."""
+
+
+class Reader(Protocol):
+    """Frames of events. `batches` is described at `FrameReader`."""
+
+    def batches(
+        self, lane: str, event_id: str, after: str | None = None, *, acceptance: int | None = None
+    ) -> AsyncGenerator[Sequence[Entry], None]: ...
+
+    def end_all(self) -> None: ...
+
+
+class Waker(Protocol):
+    """Tells some worker that lanes have work."""
+
+    async def wake(self, wakes: Sequence[Wake]) -> None: ...
+
+
+class Verifier(Protocol):
+    """Checks client secrets; raises `TokenError`."""
+
+    def verify(self, token: str) -> Identity: ...
+
+
+class Minter(Protocol):
+    """Makes client secrets."""
+
+    def mint(self, user: str, tenant: str, session_id: str | None = None) -> Session: ...
+
+
+class ReadRequests(Protocol):
+    """Answers the requests that need no worker: reads, titles, feedback, attachments' metadata, deletion."""
+
+    async def answer(self, request: bytes, *, tenant: str, user: str, event_id: str) -> bytes: ...
+
+
+class Pingable(Protocol):
+    """Something that readiness depends on."""
+
+    async def ping(self) -> None:
+        """Raise unless it can be used."""
+
+
+class GatewayRuntime(Protocol):
+    """All of it."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def state(self) -> State: ...
+    @property
+    def lanes(self) -> GatewayLanes: ...
+    @property
+    def reader(self) -> Reader: ...
+    @property
+    def waker(self) -> Waker: ...
+    @property
+    def verifier(self) -> Verifier: ...
+    @property
+    def minter(self) -> Minter: ...
+    @property
+    def reads(self) -> ReadRequests: ...
+    @property
+    def database(self) -> Pingable: ...

@@ -1,0 +1,99 @@
+"""Server-sent events: frames as lines that no content can break out of, kept alive, closed when the client goes."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from datetime import timedelta
+
+import pydantic_core
+from redis.exceptions import RedisError
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from schemas.chatkit import ErrorEvent
+from workers.streams.records import Entry, StreamEnd, StreamFrame, StreamGoneError
+
+log = logging.getLogger(__name__)
+
+KEEP_ALIVE = timedelta(seconds=15)
+COMMENT = b": keep-alive\n\n"
+
+HEADERS = {
+    # a proxy that stores, compresses or buffers a stream delays it
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+
+Batches = AsyncGenerator[Sequence[Entry], None]
+
+
+def frame_lines(frame: StreamFrame) -> bytes:
+    """One frame: its id and its JSON. A line break in the JSON begins another `data:` line, as the format has it."""
+    data = frame.data
+    if b"\n" in data or b"\r" in data:
+        data = b"\ndata: ".join(data.splitlines())
+    return b"id: %s\ndata: %s\n\n" % (frame.id.encode(), data)
+
+
+def end_lines(end: StreamEnd) -> bytes:
+    """The end of an event's stream."""
+    return b"event: end\ndata: %s\n\n" % pydantic_core.to_json({"state": end.state, "reason": end.reason})
+
+
+class EventStream(StreamingResponse):
+    """The response; whatever ends it (the turn, the client, the server) closes the reader behind it at once."""
+
+    def __init__(
+        self, chunks: AsyncGenerator[bytes, None], batches: Batches, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(chunks, headers={**HEADERS, **(headers or {})}, media_type="text/event-stream")
+        self._chunks, self._batches = chunks, batches
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # both: closing a generator that was never started does not close what it was given
+        async with aclosing(self._batches), aclosing(self._chunks):
+            await super().__call__(scope, receive, send)
+
+
+async def open_stream(batches: Batches, *, with_end: bool, headers: Mapping[str, str] | None = None) -> EventStream:
+    """Answer with an event's frames. The first batch is awaited here, so that its errors still become a status.
+
+    Args:
+        batches: of `FrameReader.batches`.
+        with_end: whether the last frame is followed by `event: end`; ChatKit clients know no such event.
+        headers: further headers of the answer.
+    """
+    try:
+        first = await anext(batches)
+    except BaseException:
+        await batches.aclose()
+        raise
+    return EventStream(_chunks(first, batches, with_end=with_end), batches, headers)
+
+
+async def _chunks(first: Sequence[Entry], batches: Batches, *, with_end: bool) -> AsyncGenerator[bytes, None]:
+    clock = asyncio.get_running_loop().time
+    yield _lines(first, with_end=with_end) or COMMENT  # something, so that proxies pass the headers on
+    written = clock()
+    try:
+        async for batch in batches:
+            lines = _lines(batch, with_end=with_end)
+            if not lines and clock() - written >= KEEP_ALIVE.total_seconds():
+                lines = COMMENT
+            if lines:
+                written = clock()
+                yield lines
+    except (RedisError, OSError, StreamGoneError) as error:
+        # The status is long sent. Without its end, the client of an event's stream comes back with Last-Event-ID.
+        log.warning("stream_broken", extra={"error": type(error).__name__})
+        if not with_end:
+            yield b"data: %s\n\n" % ErrorEvent(code="stream.error").model_dump_json(exclude_none=True).encode()
+
+
+def _lines(batch: Sequence[Entry], *, with_end: bool) -> bytes:
+    """All entries of a batch in one write."""
+    lines = [frame_lines(entry) for entry in batch if isinstance(entry, StreamFrame)]
+    if with_end and batch and isinstance(batch[-1], StreamEnd):
+        lines.append(end_lines(batch[-1]))
+    return b"".join(lines)
