@@ -1,5 +1,7 @@
 """The playground: one page to talk to the deployment from the machine it runs on. Off with CHATKIT_PLAYGROUND=0."""
 
+import base64
+import hashlib
 import ipaddress
 import secrets
 from functools import cache
@@ -22,12 +24,6 @@ TENANT = "playground"
 USER = "guest-"
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
-POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self';"
-    " img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-"""The page loads nothing from anywhere and cannot be framed."""
-
 
 class Guest(BaseModel):
     """Which guest the page was before it was loaded again; a new one when it says nothing."""
@@ -46,7 +42,8 @@ class GuestSession(Session):
 @router.get("/", response_class=HTMLResponse)
 async def page() -> HTMLResponse:
     """The page."""
-    return HTMLResponse(_page(), headers={"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"})
+    text, policy = _page()
+    return HTMLResponse(text, headers={"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"})
 
 
 @router.post("/playground/session")
@@ -81,5 +78,13 @@ def _is_loopback(host: str) -> bool:
 
 
 @cache
-def _page() -> str:
-    return (files("workers.gateway") / "playground.html").read_text(encoding="utf-8")
+def _page() -> tuple[str, str]:
+    """The page, and a policy that lets it run its own script, load nothing from elsewhere and be framed by nobody."""
+    text = (files("workers.gateway") / "playground.html").read_text(encoding="utf-8")
+    script = text.partition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; connect-src 'self';"
+        " img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return text, policy
