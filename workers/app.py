@@ -9,10 +9,11 @@ from celery import Celery, signals
 from workers import tasks
 from workers.broker import queues, transport_options
 from workers.dispatch import QUEUE_INTERACTIVE
-from workers.ingest.install import install
+from workers.ingest.install import install as install_ingest
 from workers.pool import current_loop, on_loop_start, on_loop_stop
 from workers.runtime import WorkerProcess
 from workers.settings import Settings, load_settings
+from workers.telemetry.worker import install as install_telemetry
 
 
 def make_app(settings: Settings) -> Celery:
@@ -41,9 +42,11 @@ def make_app(settings: Settings) -> Celery:
     )
     worker = WorkerProcess(settings, app)
     tasks.register(app, worker)
-    install(app, loop_of=running_loop, admission_of=lambda: worker.runtime.admission)
+    install_ingest(app, loop_of=running_loop, admission_of=lambda: worker.runtime.admission)
     on_loop_start(worker.open)
     on_loop_stop(worker.close)
+    dsn = settings.sentry_dsn
+    install_telemetry(level=settings.log_level, sentry_dsn=dsn.get_secret_value() if dsn else None)
     return app
 
 

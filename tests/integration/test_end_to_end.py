@@ -1,0 +1,173 @@
+"""The whole way: every way in, a worker, a gateway, clients. Real processes over a real Redis."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+import redis.asyncio
+from celery import Celery
+
+from schemas.events import Event
+from schemas.outcome import EventState
+from tests.builders import create_event, message_event, user_input
+from tests.deployment import SERVICE_KEY, Deployment
+from tests.eventually import eventually
+from workers.publisher import Publisher
+
+pytestmark = pytest.mark.redis
+
+SERVICE = {"Authorization": f"Bearer {SERVICE_KEY}"}
+
+
+@pytest.fixture
+def deployment(redis_url: str, sqlite_url: str) -> Iterator[Deployment]:
+    with Deployment(redis_url, sqlite_url) as deployment:
+        yield deployment
+
+
+@pytest.fixture
+async def http(deployment: Deployment) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a gateway; a worker stands behind it."""
+    deployment.worker("tests.model_worker")
+    async with httpx.AsyncClient(base_url=deployment.gateway(), timeout=30) as client:
+        yield client
+
+
+async def sign_in(http: httpx.AsyncClient, user: str = "u1") -> dict[str, str]:
+    answer = await http.post("/v1/sessions", json={"user": user}, headers=SERVICE)
+    assert answer.status_code in (200, 201), answer.text
+    return {"Authorization": f"Bearer {answer.json()['client_secret']}"}
+
+
+async def read_stream(http: httpx.AsyncClient, event_id: str, headers: dict[str, str], after: str | None = None) -> str:
+    given = headers | ({"Last-Event-ID": after} if after else {})
+    async with http.stream("GET", f"/v1/events/{event_id}/stream", headers=given) as answer:
+        assert answer.status_code == 200
+        return "".join([chunk async for chunk in answer.aiter_text()])
+
+
+def lines_of(stream: str) -> list[str]:
+    """The stream without keep-alive comments and hints."""
+    return [line for line in stream.splitlines() if line.startswith(("id:", "data:", "event:"))]
+
+
+def ids_of(stream: str) -> list[str]:
+    return [line.removeprefix("id:").strip() for line in stream.splitlines() if line.startswith("id:")]
+
+
+async def test_the_same_event_a_hundred_times_over_every_way_in_is_one_turn(
+    deployment: Deployment, http: httpx.AsyncClient
+) -> None:
+    event = create_event("hello")
+    body = json.loads(event.to_json())
+    celery = Celery(broker=deployment.broker_url, set_as_current=False)
+    raw = redis.asyncio.Redis.from_url(deployment.broker_url)
+
+    async def over_http() -> dict[str, Any]:
+        answer = await http.post(
+            "/v1/events", content=event.to_json(), headers=SERVICE | {"Content-Type": "application/cloudevents+json"}
+        )
+        assert answer.status_code in (200, 202), answer.text
+        return dict(answer.json())
+
+    async def over_publisher() -> dict[str, Any]:
+        with Publisher(deployment.broker_url) as publisher:
+            return (await publisher.apublish(event)).model_dump()
+
+    async def over_stream() -> None:
+        await raw.xadd("ck:ingress", {"event": event.to_json()})
+
+    async def over_celery() -> None:
+        await asyncio.to_thread(celery.send_task, "chatkit.ingest", [body], queue="chatkit.events")
+
+    ways = [over_http, over_publisher, over_stream, over_celery]
+    answers = [answer for answer in await asyncio.gather(*(ways[n % 4]() for n in range(100))) if answer]
+    celery.close()
+    await raw.aclose()
+    assert {answer["id"] for answer in answers} == {event.event_id}
+    assert {answer["thread_id"] for answer in answers} == {event.thread_id}
+    stream = await read_stream(http, event.event_id, SERVICE)
+    assert stream.count('"thread.created"') == 1
+    assert stream.count("event: end") == 1
+    async with deployment.lanes() as lanes:
+
+        async def drained() -> bool:
+            return (await lanes.depth()).lanes == 0
+
+        assert await eventually(drained)
+        assert (await lanes.depth()).states[EventState.DONE] == 1
+    user = await sign_in(http)
+    thread = await http.post("/chatkit", json=request("threads.get_by_id", thread_id=event.thread_id), headers=user)
+    kinds = [item["type"] for item in thread.json()["items"]["data"]]
+    assert kinds == ["user_message", "assistant_message"]
+
+
+def request(type_: str, **params: Any) -> dict[str, Any]:
+    return {"type": type_, "params": params}
+
+
+async def test_a_page_talks_and_reads_back_what_was_said(http: httpx.AsyncClient) -> None:
+    user = await sign_in(http)
+    answer = await http.post("/chatkit", json=request("threads.create", input=user_input("hello")), headers=user)
+    assert answer.status_code == 200
+    assert answer.headers["X-Event-Id"].startswith("evt_")
+    assert "event: end" not in answer.text
+    thread_id = json.loads(answer.text.split("data: ", 1)[1].split("\n", 1)[0])["thread"]["id"]
+    more = await http.post(
+        "/chatkit",
+        json=request("threads.add_user_message", thread_id=thread_id, input=user_input("and?")),
+        headers=user,
+    )
+    assert "thread.item.done" in more.text
+    listed = await http.post("/chatkit", json=request("items.list", thread_id=thread_id, order="asc"), headers=user)
+    kinds = [item["type"] for item in listed.json()["data"]]
+    assert kinds == ["user_message", "assistant_message"] * 2
+    foreign = await http.post(
+        "/chatkit", json=request("items.list", thread_id=thread_id), headers=await sign_in(http, "u2")
+    )
+    assert foreign.status_code == 404
+
+
+async def test_a_closed_connection_does_not_stop_the_turn_and_every_resumption_gets_the_same_bytes(
+    http: httpx.AsyncClient,
+) -> None:
+    user = await sign_in(http)
+    body = request("threads.create", input=user_input("hello"))
+    async with http.stream("POST", "/chatkit", json=body, headers=user) as answer:
+        event_id = answer.headers["X-Event-Id"]
+        await anext(answer.aiter_text())
+    undisturbed = await read_stream(http, event_id, user)
+    assert '"state":"done"' in undisturbed.replace(" ", "")
+    ids = ids_of(undisturbed)
+    assert ids == sorted(ids, key=lambda id_: tuple(map(int, id_.split("-"))))
+    assert len(set(ids)) == len(ids)
+    whole = lines_of(undisturbed)
+    for id_ in ids[::3]:
+        rest = lines_of(await read_stream(http, event_id, user, after=id_))
+        kept = whole[: whole.index(f"id: {id_}") + 2]
+        assert kept + rest == whole
+
+
+async def test_another_users_token_finds_nothing(http: httpx.AsyncClient) -> None:
+    event = create_event("hello")
+    await http.post("/v1/events", content=event.to_json(), headers=SERVICE | {"Content-Type": "application/json"})
+    stranger = await sign_in(http, "u2")
+    assert (await http.get(f"/v1/events/{event.event_id}", headers=stranger)).status_code == 404
+    assert (await http.get(f"/v1/events/{event.event_id}/stream", headers=stranger)).status_code == 404
+    assert (await http.post(f"/v1/events/{event.event_id}/cancel", headers=stranger)).status_code == 404
+    foreign = message_event(str(event.thread_id), "let me in", userid="u2")
+    await http.post("/v1/events", content=foreign.to_json(), headers=SERVICE | {"Content-Type": "application/json"})
+    assert await ends(http, foreign) == "dead"
+
+
+async def ends(http: httpx.AsyncClient, event: Event) -> str:
+    async def state() -> str | None:
+        answer = (await http.get(f"/v1/events/{event.event_id}", headers=SERVICE)).json()
+        return str(answer["state"]) if answer["ended_at"] else None
+
+    ended = await eventually(state)
+    assert ended is not None
+    return ended
