@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from celery import Celery
@@ -19,7 +20,7 @@ from tests.bench.rate import rate_of
 from tests.bench.sizes import Sizes
 from tests.bench.stack import Stack, stack, until
 from tests.bench.table import Line, Table
-from tests.bench.threads import prepare_threads
+from tests.bench.threads import Threads, make_threads
 from tests.eventually import eventually_sync
 from tests.services import rabbitmq_reachable, rabbitmq_vhost
 from tests.worker_process import WorkerProcess
@@ -48,19 +49,21 @@ class Way:
 
 def run(sizes: Sizes) -> list[Table]:
     """One table per broker."""
-    tables = [_table("Redis", None, sizes)]
-    if not rabbitmq_reachable():
-        return [*tables, Table("(a) light events, RabbitMQ", "left out", [Line("RabbitMQ", "not reachable")])]
-    with rabbitmq_vhost() as url:
-        return [*tables, _table("RabbitMQ", url, sizes)]
+    with TemporaryDirectory(prefix="chatkit-bench-") as folder:
+        threads = make_threads(sizes.threads, Path(folder))
+        tables = [_table("Redis", None, threads, sizes)]
+        if not rabbitmq_reachable():
+            return [*tables, Table("(a) light events, RabbitMQ", "left out", [Line("RabbitMQ", "not reachable")])]
+        with rabbitmq_vhost() as url:
+            return [*tables, _table("RabbitMQ", url, threads, sizes)]
 
 
-def _table(broker: str, broker_url: str | None, sizes: Sizes) -> Table:
+def _table(broker: str, broker_url: str | None, threads: Threads, sizes: Sizes) -> Table:
     bare = {pool: _noop_rate(broker_url, options, sizes.noops) for pool, options in POOLS.items()}
     best = max(bare.values())
     lines = [Line(f"bare Celery no-op, {pool}", f"{rate:,.0f}/s") for pool, rate in bare.items()]
     for way in WAYS:
-        rate = _our_rate(way, broker_url, sizes)
+        rate = _our_rate(way, broker_url, threads, sizes)
         target = f">= {way.target:g}x of the best no-op" if broker_url is None else ""
         good = rate >= way.target * best if target else None
         lines.append(Line(way.name, f"{rate:,.0f}/s = {rate / best:.2f}x", target, good))
@@ -90,18 +93,18 @@ def _noop_rate(broker_url: str | None, options: Sequence[str], count: int) -> fl
         return rate_of(_times(marks), MARK_EACH)
 
 
-def _our_rate(way: Way, broker_url: str | None, sizes: Sizes) -> float:
+def _our_rate(way: Way, broker_url: str | None, threads: Threads, sizes: Sizes) -> float:
     count = sizes.batched_events if way.in_batches else sizes.single_events
     with stack(broker_url) as parts:
-        parts.migrate()
-        events = list(_events(prepare_threads(parts, sizes.threads), count))
+        threads.put_into(parts)
+        events = list(_events(threads.ids, count))
         way.publish(parts, events)
         parts.worker()
 
         async def all_done(lanes: Lanes) -> bool:
             states = (await lanes.depth()).states
             assert not states[EventState.DEAD], "feedback became dead letters"
-            return states[EventState.DONE] == sizes.threads + count
+            return states[EventState.DONE] == count
 
         until(parts, all_done, within=300)
         return rate_of(_ended(parts, events), MARK_EACH)

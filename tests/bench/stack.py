@@ -40,7 +40,8 @@ class Stack:
         self.folder = folder
         self.state_url = redis.next_database_url()
         self.broker_url = broker_url or self.state_url
-        self.database_url = f"sqlite+aiosqlite:///{folder / f'{Path(self.state_url).name}.db'}"
+        self.database_file = folder / "chatkit.db"
+        self.database_url = f"sqlite+aiosqlite:///{self.database_file}"
         self._children = ExitStack()
 
     @property
@@ -57,7 +58,7 @@ class Stack:
 
     def migrate(self) -> None:
         """Make the tables."""
-        command = [sys.executable, "-m", "workers.cli.main", "db", "upgrade"]
+        command = [sys.executable, "-m", "workers.cli", "db", "upgrade"]
         subprocess.run(command, cwd=ROOT, env={**os.environ, **self.environment}, check=True, capture_output=True)
 
     def worker(self, app: str = APP, *options: str, **environment: str) -> WorkerProcess:

@@ -23,11 +23,14 @@ class Table:
     lines: Sequence[Line]
 
 
-def show(table: Table) -> str:
-    """The table as text."""
+def show(table: Table, *, judged: bool) -> str:
+    """The table as text. Tiny numbers say nothing about a target: then it is not `judged`."""
     what = max(len(line.what) for line in table.lines)
     value = max(len(line.value) for line in table.lines)
-    rows = [f"  {line.what:<{what}}  {line.value:>{value}}  {_verdict(line)}".rstrip() for line in table.lines]
+    rows = [
+        f"  {line.what:<{what}}  {line.value:>{value}}  {_verdict(line) if judged else ''}".rstrip()
+        for line in table.lines
+    ]
     return "\n".join([table.title, f"  ({table.how})", *rows, ""])
 
 
