@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -33,7 +34,9 @@ def settings(**fields: object) -> dict[str, str]:
     return inherited | {f"CHATKIT_{name.upper()}": str(value) for name, value in fields.items()}
 
 
-async def start(*arguments: str, env: Mapping[str, str], **options: Any) -> asyncio.subprocess.Process:
+async def start(
+    *arguments: str, env: Mapping[str, str], stdin: int = asyncio.subprocess.DEVNULL, cwd: Path | None = None
+) -> asyncio.subprocess.Process:
     """Start a command; its output can be read while it runs."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
@@ -41,16 +44,19 @@ async def start(*arguments: str, env: Mapping[str, str], **options: Any) -> asyn
         "workers.cli",
         *arguments,
         env=dict(env),
-        stdin=options.get("stdin", asyncio.subprocess.DEVNULL),
+        cwd=cwd,
+        stdin=stdin,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
 
 
-async def cli(*arguments: str, env: Mapping[str, str], stdin: str | None = None, within: float = 60) -> Finished:
+async def cli(
+    *arguments: str, env: Mapping[str, str], stdin: str | None = None, within: float = 60, cwd: Path | None = None
+) -> Finished:
     """Run a command to its end. No command may ever show a traceback."""
     pipe = asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE
-    process = await start(*arguments, env=env, stdin=pipe)
+    process = await start(*arguments, env=env, stdin=pipe, cwd=cwd)
     try:
         async with asyncio.timeout(within):
             out, err = await process.communicate(None if stdin is None else stdin.encode())

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from redis.asyncio import Redis
 
-from schemas.errors import WorkersError
 from workers.cli.broker_check import check_rabbitmq
 from workers.cli.connections import cause
 from workers.errors import SettingsError
@@ -145,18 +144,17 @@ def _clock(skew_seconds: float) -> Finding:
 
 
 async def _database(settings: Settings) -> list[Finding]:
-    from workers.cli.database_check import migration_state
+    from workers.cli.database_check import DATABASE_ERRORS, read_tables
 
     url = masked_url(settings.database_url)
     try:
-        current, newest = await migration_state(settings.database_url)
-    except (WorkersError, OSError) as error:
-        said = f"{url} cannot be reached: {error}"
+        tables = await read_tables(settings.database_url)
+    except DATABASE_ERRORS as error:
+        said = f"{url} cannot be reached: {cause(error)}"
         return [Finding("database", "fail", said, "start it, or set CHATKIT_DATABASE_URL")]
-    if current != newest:
-        said = f"{url} is at revision {current or 'none'}, the newest is {newest}"
-        return [Finding("database", "fail", said, "chatkit-workers db upgrade")]
-    return [Finding("database", "ok", f"{url} is at revision {current}")]
+    if tables.behind:
+        return [Finding("database", "fail", f"{url} {tables}", "chatkit-workers db upgrade")]
+    return [Finding("database", "ok", f"{url} {tables}")]
 
 
 def _keys(settings: Settings) -> Sequence[Finding]:

@@ -70,10 +70,24 @@ async def open_lanes(settings: Settings) -> AsyncIterator[tuple[Lanes, State]]:
         yield lanes, state
 
 
-async def check_state(settings: Settings) -> None:
-    """Raises `CommandFailedError` when the state cannot be reached."""
-    async with open_state(settings):
-        return
+async def check_parts(settings: Settings) -> None:
+    """Make sure, before a part starts, that what it cannot do without is there.
+
+    Raises:
+        CommandFailedError: the state or the database cannot be reached, or has no tables.
+        SettingsError: the deployment was made with another number of shards.
+    """
+    from workers.cli.database_check import DATABASE_ERRORS, read_tables
+
+    async with open_lanes(settings):
+        pass
+    url = settings.database_url
+    try:
+        tables = await read_tables(url)
+    except DATABASE_ERRORS as error:
+        raise unreachable("the database", url, "CHATKIT_DATABASE_URL", error) from error
+    if tables.behind:
+        raise CommandFailedError(f"the database {masked_url(url)} {tables}: run `chatkit-workers db upgrade`")
 
 
 def keys_of(settings: Settings) -> Keys:

@@ -61,7 +61,8 @@ class FrameText:
                 if text.startswith(streamed) and len(text) > len(streamed):
                     yield Piece("text", text[len(streamed) :])
             case "widget":
-                yield Piece("shown", f"widget: {item.get('copy_text') or item['widget'].get('type', '')}")
+                title = next(iter((item.get("copy_text") or "").splitlines()), item["widget"].get("type", ""))
+                yield Piece("shown", f"widget: {title}")
             case "client_tool_call":
                 yield Piece("shown", f"asks the page to run {item.get('name')}")
             case "structured_input":

@@ -15,7 +15,7 @@ from workers.cli.command import Command, Output
 @click.pass_obj
 def command(output: Output, host: str, port: int) -> None:
     """Run the HTTP gateway until SIGTERM or Ctrl-C. Open streams end; clients go on elsewhere with Last-Event-ID."""
-    from workers.cli.connections import check_state
+    from workers.cli.connections import check_parts
     from workers.cli.serving import listen, serve
     from workers.settings import load_settings
     from workers.telemetry.logging import configure_logging
@@ -25,7 +25,7 @@ def command(output: Output, host: str, port: int) -> None:
     configure_logging(settings.log_level)
     init_sentry(settings.sentry_dsn.get_secret_value() if settings.sentry_dsn else None, role="gateway")
     with listen(host, port) as socket:
-        asyncio.run(check_state(settings))
-        from workers.gateway.app import create_app
+        asyncio.run(check_parts(settings))
+        from workers.gateway.app import create_app, end_streams
 
-        asyncio.run(serve(create_app(settings), socket, output))
+        asyncio.run(serve(create_app(settings), socket, output, end_streams=end_streams))

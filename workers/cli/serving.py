@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from socket import AF_INET, AF_INET6, create_server, socket
 
@@ -34,8 +34,15 @@ def listen(host: str, port: int) -> socket:
         raise CommandFailedError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
 
 
-async def serve(app: FastAPI, sock: socket, output: Output) -> None:
-    """Serve until SIGTERM or SIGINT. What the app's start raises is raised here."""
+async def serve(app: FastAPI, sock: socket, output: Output, *, end_streams: Callable[[FastAPI], None]) -> None:
+    """Serve until SIGTERM or SIGINT. What the app's start raises is raised here.
+
+    Args:
+        app: the gateway.
+        sock: listening.
+        output: is told the address.
+        end_streams: lets the app's open streams end, before the server waits for its connections.
+    """
     config = uvicorn.Config(
         app,
         log_config=None,  # its loggers go where all others go
@@ -44,7 +51,7 @@ async def serve(app: FastAPI, sock: socket, output: Output) -> None:
         timeout_graceful_shutdown=CLOSE_SECONDS,
         server_header=False,
     )
-    server = _Server(config)
+    server = _Server(config, before_shutdown=lambda: end_streams(app))
     async with app.router.lifespan_context(app):
         host, port = sock.getsockname()[:2]
         output.note(f"gateway on http://{f'[{host}]' if ':' in host else host}:{port}")
@@ -53,6 +60,14 @@ async def serve(app: FastAPI, sock: socket, output: Output) -> None:
 
 class _Server(uvicorn.Server):
     """uvicorn raises the signal again once it has served, which would kill the process before the app has closed."""
+
+    def __init__(self, config: uvicorn.Config, *, before_shutdown: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._before_shutdown = before_shutdown
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        self._before_shutdown()
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -19,10 +19,12 @@ def command(ctx: click.Context, celery_options: tuple[str, ...]) -> None:
 
     Prints "ready" on stderr when it consumes. The same as `celery -A workers.app worker`.
     """
-    from workers.cli.connections import check_state
+    from workers.cli.connections import check_parts
     from workers.settings import load_settings
 
-    asyncio.run(check_state(load_settings()))
-    from workers.app import app
+    asyncio.run(check_parts(load_settings()))
+    from celery.bin.celery import celery
 
-    ctx.exit(app.start(["worker", *celery_options]) or 0)
+    # not `app.start`: it loses the exit code of a worker that could not start
+    code: object = celery.main(["-A", "workers.app", "worker", *celery_options], "celery", standalone_mode=False)
+    ctx.exit(code if isinstance(code, int) else 0)

@@ -28,7 +28,7 @@ def redis_command(folder: Path, port: int, *, keep: bool) -> RedisCommand:
     """
     server = shutil.which("redis-server")
     if server is None:
-        return RedisCommand("fakeredis", (sys.executable, "-m", "workers.embedded.fake_redis", str(port)))
+        return RedisCommand("fakeredis", (sys.executable, "-P", "-m", "workers.embedded.fake_redis", str(port)))
     folder.mkdir(parents=True, exist_ok=True)
     options = ["--port", str(port), "--bind", HOST, "--dir", str(folder), "--daemonize", "no"]
     # nothing may be evicted: broker bindings and lanes have no expiry, losing one loses events

@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from workers.embedded.child import Child, wait_until
 from workers.embedded.redis import HOST, answers_ping, free_port, is_free, redis_command
 
 START_SECONDS = 90.0
+WATCH_SECONDS = 0.2
 STOP_SECONDS = {"gateway": 8.0, "worker": 15.0, "flower": 5.0, "redis": 5.0}
 OWN = ("CHATKIT_BROKER_URL", "CHATKIT_STATE_URL", "CHATKIT_DATABASE_URL")
 PROVIDER = ("OPENAI_API_KEY", "OPENAI_BASE_URL")
@@ -57,7 +58,8 @@ class Plan:
 
     def environment(self) -> dict[str, str]:
         """What the children are given: the caller's settings, with the stack's own Redis and database."""
-        environment = {name: value for name, value in os.environ.items() if not self.scripted or name not in PROVIDER}
+        left_out = PROVIDER if self.scripted else ()
+        environment = {name: value for name, value in os.environ.items() if value and name not in left_out}
         environment.setdefault("CHATKIT_SECRET_KEY", token_hex(32))
         environment.setdefault("CHATKIT_API_KEYS", self.service_key)
         environment.setdefault("CHATKIT_DRAIN_SECONDS", "5")
@@ -101,10 +103,19 @@ class Stack:
             signal.signal(signal.SIGTERM, previous)
 
     def watch(self) -> None:
-        """Wait until a part ends by itself. Raises `StackError` then."""
+        """Watch until a part ends by itself: a worker that had been working is replaced, anything else is the end.
+
+        Raises:
+            StackError: the part and the end of its output.
+        """
         while True:
+            for child in list(self._children):
+                if child.code is not None and child.name.startswith("worker") and child.said("ready"):
+                    self._tell(f"{child.name} ended ({child.code}); another takes its place, and its turns")
+                    self._children.remove(child)
+                    self._spawn_worker(child.name)
             self._check()
-            time.sleep(0.2)
+            time.sleep(WATCH_SECONDS)
 
     def _start(self) -> None:
         plan = self.plan
@@ -121,7 +132,7 @@ class Stack:
         self._await_end(upgrade)
         # Imports take most of the start, so the rest starts at once; none needs another one of these to be up.
         names = [f"worker-{number}" for number in range(1, plan.workers + 1)]
-        workers = [self._spawn(name, self._own("worker", "-n", f"{name}@%h")) for name in names]
+        workers = [self._spawn_worker(name) for name in names]
         gateway = self._spawn("gateway", self._own("gateway", "--host", HOST, "--port", str(plan.port)))
         flower = self._spawn("flower", self._own("flower", "--host", HOST, "--port", str(plan.flower_port)))
         for worker in workers:
@@ -130,12 +141,16 @@ class Stack:
         self._await(flower, lambda: _answers(f"{plan.flower_url}/healthcheck"), plan.flower_url)
 
     def _own(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "workers.cli", *arguments]
+        # -P: a folder `workers` where the user happens to be is not ours
+        return [sys.executable, "-P", "-m", "workers.cli", *arguments]
 
-    def _spawn(self, name: str, command: list[str] | tuple[str, ...]) -> Child:
+    def _spawn(self, name: str, command: Sequence[str]) -> Child:
         child = Child(name, command, self._environment, self.plan.folder / "logs" / f"{name}.log")
         self._children.append(child)
         return child
+
+    def _spawn_worker(self, name: str) -> Child:
+        return self._spawn(name, self._own("worker", "-n", f"{name}@%h"))
 
     def _await(self, child: Child, ready: Callable[[], bool], what: str) -> None:
         if not wait_until(ready, deadline=self._deadline, alive=self._check):
