@@ -1,6 +1,7 @@
 """Reading request bodies, bounded in size and time before anything is parsed."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from http import HTTPStatus
 from typing import TypeVar
@@ -15,6 +16,8 @@ from workers.gateway.problem import ProblemError
 
 DEADLINE = timedelta(seconds=30)
 """How long a client may take to send a body."""
+
+DISCARD_BYTES = 64 * 1024 * 1024
 
 SMALL_BYTES = 16 * 1024
 """Bound of the bodies of our own small models."""
@@ -38,22 +41,40 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
 
     Raises:
         EventTooLargeError: it says that it is larger, or turns out to be (chunked bodies say nothing).
-        ProblemError: 408, it did not come in time.
+        ProblemError: 408, it did not come in time; 400, it broke off.
     """
-    declared = request.headers.get("Content-Length", "")
-    if declared.isdecimal() and int(declared) > limit_bytes:
-        raise EventTooLargeError(int(declared), limit_bytes)
     chunks: list[bytes] = []
     size = 0
+    stream = request.stream()
     try:
         async with asyncio.timeout(DEADLINE.total_seconds()):
-            async for chunk in request.stream():
+            if _declared(request) > limit_bytes:
+                if "Expect" not in request.headers:  # that client waits for our word before it sends the body
+                    await _discard(stream)
+                raise EventTooLargeError(_declared(request), limit_bytes)
+            async for chunk in stream:
                 size += len(chunk)
                 if size > limit_bytes:
-                    raise EventTooLargeError(size, limit_bytes)
+                    raise EventTooLargeError(size + await _discard(stream), limit_bytes)
                 chunks.append(chunk)
     except TimeoutError:
         raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, "the body did not come in time") from None
     except ClientDisconnect:
         raise ProblemError(HTTPStatus.BAD_REQUEST, "the body did not come to its end") from None
     return b"".join(chunks)
+
+
+def _declared(request: Request) -> int:
+    length = request.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() else 0
+
+
+async def _discard(stream: AsyncIterator[bytes]) -> int:
+    """Throw away what the client still sends, within bounds: most clients read no answer before they have sent
+    everything, and would see a broken connection instead of the refusal. Gives the number of bytes."""
+    discarded = 0
+    async for chunk in stream:
+        discarded += len(chunk)
+        if discarded > DISCARD_BYTES:
+            break
+    return discarded

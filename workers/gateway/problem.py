@@ -75,7 +75,7 @@ def retry_after(seconds: float) -> dict[str, str]:
 def invalid(error: InvalidEventError) -> ProblemError:
     """400 naming each wrong field, or 413."""
     if isinstance(error, EventTooLargeError):
-        return ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error), headers={"Connection": "close"})
+        return ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error))
     errors = [{"field": item.field, "message": item.message} for item in error.problems]
     return ProblemError(HTTPStatus.BAD_REQUEST, str(error), errors=errors)
 
