@@ -3,6 +3,7 @@
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from schemas.events import Event, event_id
 from schemas.outcome import DeadLettered, DeadReason, Done, Dropped, DropReason
+from tests.eventually import eventually
 from tests.unit.gateway.stage import BEAT, Stage, create_request, message_request
 from workers.errors import DatabaseError, PermanentError
 from workers.lanes.records import Settlement
@@ -214,8 +216,7 @@ async def test_deleting_a_thread_stops_what_runs_and_waits_in_it(client: httpx.A
         asyncio.create_task(client.post("/chatkit", json=message_request("thr_1", text), headers=stage.bearer()))
         for text in ("one", "two")
     ]
-    while len(await stage.lanes.events_of("acme/thr_1")) < 2:
-        await asyncio.sleep(0)
+    await eventually(partial(_waiting, stage, 2))
     request = {"type": "threads.delete", "params": {"thread_id": "thr_1"}}
     answer = await client.post("/chatkit", json=request, headers=stage.bearer())
     assert answer.status_code == 200
@@ -232,8 +233,7 @@ async def test_another_users_thread_is_not_found_and_nothing_in_it_is_stopped(
     stage.waker.asleep = True
     stage.reads.owners["thr_1"] = "acme/u1"
     waiting = asyncio.create_task(client.post("/chatkit", json=message_request("thr_1"), headers=stage.bearer()))
-    while not await stage.lanes.events_of("acme/thr_1"):
-        await asyncio.sleep(0)
+    await eventually(partial(_waiting, stage, 1))
     request = {"type": "threads.delete", "params": {"thread_id": "thr_1"}}
     answer = await client.post("/chatkit", json=request, headers=stage.bearer("u2"))
     assert answer.status_code == 404
@@ -270,6 +270,10 @@ async def test_last_event_id_goes_on_after_a_frame_and_is_checked(client: httpx.
     wrong = await client.post("/chatkit", json=create_request(), headers={**headers, "Last-Event-ID": "77-1"})
     assert wrong.status_code == 400
     assert "Last-Event-ID" in wrong.json()["detail"]
+
+
+async def _waiting(stage: Stage, count: int) -> bool:
+    return len(await stage.lanes.events_of("acme/thr_1")) == count
 
 
 def _worker_request(type_: str) -> dict[str, Any]:
