@@ -86,3 +86,12 @@ async def test_the_next_worker_learns_of_a_cancel_when_the_first_one_died(deploy
     await deployment.lanes.cancel(FIRST.event_id)
     deployment.clock.turn(LEASE)
     assert (await deployment.begun(FIRST, "t2", lanes=deployment.other)).cancelled
+
+
+async def test_a_settlement_asked_again_after_the_event_was_cancelled_gets_its_answer_again(
+    deployment: Deployment,
+) -> None:
+    lease = await deployment.started(FIRST)
+    answer = await deployment.lanes.settle([retry(lease)])
+    await deployment.lanes.cancel(FIRST.event_id)
+    assert await deployment.lanes.settle([retry(lease)]) == answer

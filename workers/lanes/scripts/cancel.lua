@@ -27,8 +27,8 @@ if state == 'running' then
 end
 
 local now_ms = math.floor(now_us(ARGV[1]) / 1000)
-local event = { acceptance = acceptance, number = tonumber(number) }
-end_event(tag, id, event, state, 'cancelled', reason, now_ms, tonumber(ARGV[5]), {})
+local event = { acceptance = acceptance, number = tonumber(number), state = state, settled = {} }
+end_event(tag, id, event, 'cancelled', reason, now_ms, tonumber(ARGV[5]), {})
 if redis.call('LINDEX', tag .. 'lane:' .. lane, 0) ~= id then
   redis.call('LREM', tag .. 'lane:' .. lane, 1, id)
   return { 'cancelled' }

@@ -22,18 +22,20 @@ local function pop_head(tag, lane, now_ms, grace_ms)
   return head
 end
 
--- Writes the last frames and the end entry, and starts the clocks that clean up. `from` is the state it leaves.
-local function end_event(tag, id, event, from, state, reason, now_ms, retention_ms, frames)
+-- Writes the last frames and the end entry, and starts the clocks that clean up. `event` has its acceptance number,
+-- the next frame number, the state that it leaves and, of a settlement, the fields that answer it again.
+local function end_event(tag, id, event, state, reason, now_ms, retention_ms, frames)
   local ending = '{"state":"' .. state .. '","reason":' .. (reason ~= '' and '"' .. reason .. '"' or 'null') .. '}'
   local number = write_frames(tag, id, event.acceptance, event.number, frames, ending)
   local key = tag .. 'event:' .. id
-  redis.call('HSET', key, 'state', state, 'reason', reason, 'ended', now_ms, 'next', number, 'deaths', 0)
+  redis.call('HSET', key, 'state', state, 'reason', reason, 'ended', now_ms, 'next', number, 'deaths', 0,
+    unpack(event.settled))
   redis.call('PEXPIRE', key, retention_ms)
   redis.call('PEXPIRE', tag .. 'out:' .. id, retention_ms)
   redis.call('PEXPIRE', tag .. 'journal:' .. id, retention_ms)
   redis.call('ZREM', tag .. 'open', id)
   -- `where:<id>` may live on another node: the sweeper starts its clock
   redis.call('ZADD', tag .. 'ended', now_ms, id)
-  redis.call('HINCRBY', tag .. 'counts', from, -1)
+  redis.call('HINCRBY', tag .. 'counts', event.state, -1)
   redis.call('HINCRBY', tag .. 'counts', state, 1)
 end

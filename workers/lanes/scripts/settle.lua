@@ -60,7 +60,8 @@ if state == 'queued' or state == 'waiting_retry' or state == 'waiting_limit' the
   elseif state == 'waiting_retry' then
     attempt = tonumber(attempt or 1) + 1
   end
-  redis.call('HSET', key, 'state', state, 'reason', reason, 'deaths', 0, 'due', due, 'attempt', attempt or 1)
+  redis.call('HSET', key, 'state', state, 'reason', reason, 'deaths', 0, 'due', due, 'attempt', attempt or 1,
+    'settled', token, 'settled_state', state, 'settled_wake', to_wake)
   redis.call('DEL', lease_key)
   redis.call('ZADD', tag .. 'alarms', alarm, lane)
   redis.call('HINCRBY', tag .. 'counts', 'running', -1)
@@ -69,9 +70,11 @@ else
   if state == 'dead' then
     keep_dead(tag, id, reason, ARGV[13], history or '[]', now_ms, retention_ms, tonumber(ARGV[14]))
   end
-  local event = { acceptance = acceptance, number = tonumber(number) }
-  end_event(tag, id, event, 'running', state, reason, now_ms, retention_ms, frames)
   to_wake = pop_head(tag, lane, now_ms, grace_ms)
+  local event = {
+    acceptance = acceptance, number = tonumber(number), state = 'running',
+    settled = { 'settled', token, 'settled_state', state, 'settled_wake', to_wake },
+  }
+  end_event(tag, id, event, state, reason, now_ms, retention_ms, frames)
 end
-redis.call('HSET', key, 'settled', token, 'settled_state', state, 'settled_wake', to_wake)
 return answer(to_wake)
