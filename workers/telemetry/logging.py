@@ -15,7 +15,7 @@ Line = MutableMapping[str, Any]
 FORBIDDEN_FIELDS = frozenset({"body", "content", "data", "input", "output", "prompt", "text", "token", "authorization"})
 """Fields that could only hold a payload or a secret; they are replaced wherever they turn up."""
 
-QUIET = ("httpx", "httpcore", "openai", "asyncio", "amqp", "kombu.pidbox")
+QUIET = ("alembic", "amqp", "asyncio", "httpcore", "httpx", "kombu.pidbox", "openai")
 """Libraries whose information lines tell an operator nothing, or repeat a URL with its query."""
 
 HIDDEN = "[hidden]"
@@ -53,7 +53,8 @@ def configure_logging(level: str = "INFO", *, as_json: bool | None = None, strea
 
 
 def hide_payloads(_logger: Any, _method: str, line: Line) -> Line:
-    """Replace the value of every field that could hold a payload."""
+    """Replace the value of every field that could hold a payload, and drop uvicorn's second copy of its message."""
+    line.pop("color_message", None)
     for name in FORBIDDEN_FIELDS & line.keys():
         line[name] = HIDDEN
     return line
