@@ -8,7 +8,8 @@ from typing import Any
 
 from chatkit.agents import AgentContext
 from chatkit.errors import BaseStreamError
-from chatkit.server import ChatKitServer
+from chatkit.server import ChatKitServer, NonStreamingResult, StreamingResult
+from chatkit.types import is_streaming_req
 
 from schemas.chatkit import (
     Action,
@@ -19,6 +20,7 @@ from schemas.chatkit import (
     ThreadStreamEvent,
     UserMessageItem,
     WidgetItem,
+    request_adapter,
 )
 from workers.chat.context import TurnContext
 from workers.chat.ports import Responder
@@ -32,7 +34,20 @@ AGENT_KEY = "agent"
 """Where the thread's metadata keeps who answered last."""
 
 
-class ReadServer(ChatKitServer[TurnContext]):
+class CachedServer(ChatKitServer[TurnContext]):
+    """ChatKit's server, but for its building a new validator for each request: that takes milliseconds."""
+
+    async def process(
+        self, request: str | bytes | bytearray, context: TurnContext
+    ) -> StreamingResult | NonStreamingResult:
+        """What the base class does."""
+        parsed = request_adapter().validate_json(request)
+        if is_streaming_req(parsed):
+            return StreamingResult(self._process_streaming(parsed, context))
+        return NonStreamingResult(await self._process_non_streaming(parsed, context))
+
+
+class ReadServer(CachedServer):
     """What needs no answer: reads, titles, attachments' metadata, deletion."""
 
     def __init__(self, store: IdStore) -> None:
@@ -44,7 +59,7 @@ class ReadServer(ChatKitServer[TurnContext]):
         raise NotImplementedError("turns run in workers")
 
 
-class WorkerChatServer(ChatKitServer[TurnContext]):
+class WorkerChatServer(CachedServer):
     """One turn over the store of that turn. Whatever ends the answer is kept on the context for the policies."""
 
     def __init__(self, store: TurnStore, responder: Responder) -> None:

@@ -55,7 +55,7 @@ class TurnHandler:
 
     async def _run(self, delivery: Delivery, context: TurnContext, store: TurnStore) -> Outcome:
         try:
-            await self._open(delivery.event, store)
+            await self._open(delivery, store)
         except AnsweredError:
             return Done()  # every frame was in the stream before the answer was stored
         frames = self._frames.open(delivery)
@@ -67,11 +67,15 @@ class TurnHandler:
         await store.commit(final=True)
         return Done()
 
-    async def _open(self, event: Event, store: TurnStore) -> None:
-        if event.thread_id is None:
+    async def _open(self, delivery: Delivery, store: TurnStore) -> None:
+        event = delivery.event
+        create = event.type == "chatkit.threads.create"
+        if event.thread_id is None or (create and delivery.next_frame == 1):
+            # Of an event that has shown nothing there is nothing to be found, since frames are shown before anything
+            # of an answer is stored: the first commit, which is fenced as well, saves a transaction.
             return
         try:
-            await store.open(event.thread_id, create=event.type == "chatkit.threads.create")
+            await store.open(event.thread_id, create=create)
         except StoreNotFoundError as error:
             raise NotFoundError(str(error)) from None
 
