@@ -9,6 +9,7 @@ from celery import Celery, signals
 from workers import tasks
 from workers.broker import queues, transport_options
 from workers.dispatch import QUEUE_INTERACTIVE
+from workers.errors import SettingsError
 from workers.ingest.install import install as install_ingest
 from workers.pool import current_loop, on_loop_start, on_loop_stop
 from workers.runtime import WorkerProcess
@@ -58,7 +59,15 @@ def running_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-app = make_app(load_settings())
+def read_settings() -> Settings:
+    """The settings; a wrong one ends the process with its one line, since `celery -A` would show a traceback."""
+    try:
+        return load_settings()
+    except SettingsError as error:
+        sys.exit(str(error))
+
+
+app = make_app(read_settings())
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]  # Celery has no types
