@@ -3,12 +3,14 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
-from schemas.chatkit import AssistantMessageItem, ThreadItem, UserMessageItem, UserMessageTextContent
+from schemas.chatkit import AssistantMessageItem, Page, ThreadItem, UserMessageItem, UserMessageTextContent
 from schemas.events import Event
 from schemas.outcome import EventState
 from tests.builders import create_event, message_event
@@ -99,15 +101,17 @@ async def check_records(lanes: Lanes, events: list[Event]) -> None:
 async def check_conversations(database_url: str, events: list[Event]) -> None:
     """Each thread holds question and answer in turn: none missing, none twice."""
     database = Database(database_url)
-    async with database.read() as connection:
-        for event in events:
-            if event.type == "chatkit.threads.create":
-                owner = Owner(event.tenant, event.userid)
-                page = await rows.list_items(connection, owner, str(event.thread_id), None, 100, "asc")
-                assert [kind_of(item) for item in page.data] == [
-                    kind for turn in range(TURNS_PER_THREAD) for kind in (f"message {turn}", "answer")
-                ]
+    wanted = [kind for turn in range(TURNS_PER_THREAD) for kind in (f"message {turn}", "answer")]
+    for event in events:
+        if event.type == "chatkit.threads.create":
+            owner, thread_id = Owner(event.tenant, event.userid), str(event.thread_id)
+            page = await database.read(partial(first_items, owner=owner, thread_id=thread_id))
+            assert [kind_of(item) for item in page.data] == wanted
     await database.close()
+
+
+def first_items(connection: Connection, *, owner: Owner, thread_id: str) -> Page[ThreadItem]:
+    return rows.list_items(connection, owner, thread_id, None, 100, "asc")
 
 
 def kind_of(item: ThreadItem) -> str:

@@ -1,18 +1,23 @@
-"""The conversation store's engine: SQLite or PostgreSQL, its transactions, its migrations, its failures."""
+"""The conversation store's engine: SQLite or PostgreSQL, its transactions, its migrations, its failures.
+
+A transaction is a synchronous function on a connection. On SQLite it runs in a thread, with one hop for the whole of
+it: a hop for each statement, as aiosqlite has it, costs more CPU than the statements. On PostgreSQL it runs on asyncpg.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import event, text
+from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from workers.errors import DatabaseError
 
@@ -22,6 +27,18 @@ CONNECT_SECONDS = 5
 BUSY_SECONDS = 15
 STATEMENT_SECONDS = 30
 
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+"""What a transaction does. It may run again from the start only if its caller runs it again."""
+
+
+class Backend(Protocol):
+    """Runs transactions on one kind of database."""
+
+    async def run(self, work: Work[T], *, read_only: bool) -> T: ...
+
+    async def close(self) -> None: ...
+
 
 class Database:
     """Transactions on the store. One per process; it connects when it is first used."""
@@ -29,96 +46,122 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self.is_sqlite = url.startswith("sqlite")
-        self._engine = _sqlite_engine(url) if self.is_sqlite else _postgres_engine(url)
-        # SQLite takes one writer at a time: waiting here costs nothing, waiting in SQLite polls.
-        self._one_writer = asyncio.Lock() if self.is_sqlite else None
+        self._backend: Backend = SqliteBackend(url) if self.is_sqlite else PostgresBackend(url)
 
     @property
     def insert(self) -> Any:
         """The dialect's `insert`, which knows `on_conflict_do_update`."""
         return sqlite.insert if self.is_sqlite else postgresql.insert
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that writes nothing. Raises DatabaseError."""
+    async def read(self, work: Work[T]) -> T:
+        """Run a transaction that writes nothing. Raises DatabaseError, and what `work` raises."""
         with _mapped():
-            async with self._engine.connect() as connection:
-                await connection.execution_options(read_only=True)
-                async with connection.begin():
-                    yield connection
+            return await self._backend.run(work, read_only=True)
 
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that writes, committed at the end. Raises DatabaseError."""
-        async with AsyncExitStack() as stack:
-            if self._one_writer is not None:
-                await stack.enter_async_context(self._one_writer)
-            with _mapped():
-                async with self._engine.begin() as connection:
-                    yield connection
+    async def write(self, work: Work[T]) -> T:
+        """Run a transaction, and commit it unless `work` raises. Raises DatabaseError, and what `work` raises.
+
+        If the caller is cancelled meanwhile, it may still be committed.
+        """
+        with _mapped():
+            return await self._backend.run(work, read_only=False)
 
     async def ping(self) -> None:
         """Raise DatabaseError unless the store answers and its tables are there."""
-        async with self.read() as connection:
-            await connection.execute(text("SELECT 1 FROM turns WHERE 1 = 0"))
+        await self.read(lambda connection: connection.execute(text("SELECT 1 FROM turns WHERE 1 = 0")).close())
 
     async def upgrade(self) -> None:
         """Make the tables, or migrate them to this version's."""
-        with _mapped():
-            async with self._engine.connect() as connection:
-                await connection.run_sync(_upgrade)
-                await connection.commit()
+        await self.write(_upgrade)
+
+    async def close(self) -> None:
+        await self._backend.close()
+
+
+class SqliteBackend:
+    """SQLite: one thread writes, since it takes one writer at a time; the others read beside it (WAL)."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = create_engine(
+            url.replace("sqlite+aiosqlite:", "sqlite:", 1),
+            pool_size=POOL_SIZE,
+            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+        )
+        event.listen(self._engine, "connect", _configure_sqlite)
+        event.listen(self._engine, "begin", _begin_sqlite)
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
+        self._readers = ThreadPoolExecutor(POOL_SIZE - 1, thread_name_prefix="sqlite-reader")
+
+    async def run(self, work: Work[T], *, read_only: bool) -> T:
+        threads = self._readers if read_only else self._writer
+        return await asyncio.get_running_loop().run_in_executor(threads, self._run, work, read_only)
+
+    async def close(self) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self._writer.shutdown)
+        await loop.run_in_executor(None, self._readers.shutdown)
+        self._engine.dispose()
+
+    def _run(self, work: Work[T], read_only: bool) -> T:
+        with self._engine.connect() as connection:
+            connection.execution_options(read_only=read_only)
+            with connection.begin():
+                return work(connection)
+
+
+class PostgresBackend:
+    """PostgreSQL through asyncpg."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = create_async_engine(
+            url,
+            pool_size=POOL_SIZE,
+            max_overflow=POOL_SIZE,
+            pool_timeout=CONNECT_SECONDS,
+            pool_pre_ping=True,
+            connect_args={"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS},
+        )
+
+    async def run(self, work: Work[T], *, read_only: bool) -> T:
+        async with self._engine.begin() as connection:
+            return await connection.run_sync(work)
 
     async def close(self) -> None:
         await self._engine.dispose()
 
 
-class _mapped:  # noqa: N801  # used as a statement
-    """Maps the drivers' errors to ours. Their text holds the statement's parameters, so it is left out."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OperationalError | InterfaceError | PoolTimeoutError | OSError | TimeoutError) or (
-            isinstance(error, DBAPIError) and error.connection_invalidated
-        ):
-            name = type(error.orig if isinstance(error, DBAPIError) and error.orig else error).__name__
-            raise DatabaseError("the conversation store cannot be used", kind=name) from None
-
-
-def _sqlite_engine(url: str) -> AsyncEngine:
-    engine = create_async_engine(url, pool_size=POOL_SIZE, connect_args={"timeout": BUSY_SECONDS})
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def _configure(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # the driver's own idea of when to BEGIN is off
-        cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={BUSY_SECONDS * 1000}"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def _begin(connection: Any) -> None:
-        # a deferred transaction that writes later can fail without any waiting; the lock is taken at once instead
-        read_only = connection.get_execution_options().get("read_only")
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
-
-    return engine
+@contextmanager
+def _mapped() -> Iterator[None]:
+    """Map the drivers' errors to ours. Their text holds the statement's parameters, so it is left out."""
+    try:
+        yield
+    except DBAPIError as error:
+        if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
+            raise _unusable(error.orig or error) from None
+        raise
+    except (PoolTimeoutError, OSError, TimeoutError) as error:
+        raise _unusable(error) from None
 
 
-def _postgres_engine(url: str) -> AsyncEngine:
-    return create_async_engine(
-        url,
-        pool_size=POOL_SIZE,
-        max_overflow=POOL_SIZE,
-        pool_timeout=CONNECT_SECONDS,
-        pool_pre_ping=True,
-        connect_args={"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS},
-    )
+def _unusable(error: BaseException) -> DatabaseError:
+    return DatabaseError("the conversation store cannot be used", kind=type(error).__name__)
 
 
-def _upgrade(connection: Any) -> None:
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver's own idea of when to BEGIN is off
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={BUSY_SECONDS * 1000}"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # a deferred transaction that writes later can fail without any waiting; the lock is taken at once instead
+    read_only = connection.get_execution_options().get("read_only")
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def _upgrade(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection

@@ -6,8 +6,7 @@ from datetime import datetime
 
 from chatkit.server import NonStreamingResult
 from chatkit.store import NotFoundError as StoreNotFoundError
-from sqlalchemy import select, tuple_
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, select, tuple_
 
 from schemas.chatkit import (
     AssistantMessageContent,
@@ -22,7 +21,7 @@ from workers.chat import rows
 from workers.chat.context import Owner, TurnContext
 from workers.chat.database import Database
 from workers.chat.server import ReadServer
-from workers.chat.store import OneTransaction, SqlStore
+from workers.chat.store import SqlStore
 from workers.chat.tables import feedback, sessions, threads
 from workers.errors import NotFoundError, PermanentError
 from workers.policies.delivery import Delivery
@@ -43,22 +42,34 @@ class LightHandler:
         """One result per delivery, in order. Raises DatabaseError."""
         results: list[LightResult] = [(Done(), [])] * len(deliveries)
         places = list(enumerate(delivery.event for delivery in deliveries))
-        async with self._database.write() as connection:
-            await self._feedback(connection, [(n, e) for n, e in places if e.type == FEEDBACK], results)
-            await self._pages(connection, [event for _, event in places if event.is_ui or event.is_session])
-            for place, event in places:
-                if event.type != FEEDBACK and not event.is_ui and not event.is_session:
-                    results[place] = await self._alone(connection, event)
+        rated = [(place, event) for place, event in places if event.type == FEEDBACK]
+        said = [session_values(event) for _, event in places if event.is_ui or event.is_session]
+        if rated or said:
+            await self._database.write(lambda connection: self._batch(connection, rated, said, results))
+        for place, event in places:
+            if event.type != FEEDBACK and not event.is_ui and not event.is_session:
+                results[place] = await self._alone(event)
         return results
 
-    async def _feedback(
-        self, connection: AsyncConnection, events: Sequence[tuple[int, Event]], results: list[LightResult]
+    def _batch(
+        self,
+        connection: Connection,
+        rated: Sequence[tuple[int, Event]],
+        said: Sequence[dict[str, object]],
+        results: list[LightResult],
+    ) -> None:
+        """What many users' pages send all the time, in one transaction. The last word of each session stays."""
+        self._feedback(connection, rated, results)
+        rows.upsert(connection, self._database.insert, sessions, ("tenant", "id"), said, only_of="user_id")
+
+    def _feedback(
+        self, connection: Connection, events: Sequence[tuple[int, Event]], results: list[LightResult]
     ) -> None:
         """All feedback of the batch: one question for the owners, one insert."""
         if not events:
             return
         wanted = {(event.tenant, event.thread_id) for _, event in events}
-        found = await connection.execute(
+        found = connection.execute(
             select(threads.c.tenant, threads.c.id, threads.c.user_id).where(
                 tuple_(threads.c.tenant, threads.c.id).in_(wanted)
             )
@@ -82,17 +93,12 @@ class LightHandler:
                 }
                 for item_id in params["item_ids"]
             ]
-        await rows.upsert(connection, self._database.insert, feedback, ("tenant", "thread_id", "item_id"), values)
+        rows.upsert(connection, self._database.insert, feedback, ("tenant", "thread_id", "item_id"), values)
 
-    async def _pages(self, connection: AsyncConnection, events: Sequence[Event]) -> None:
-        """What the users' pages said: the last word of each session stays."""
-        values = [session_values(event) for event in events]
-        await rows.upsert(connection, self._database.insert, sessions, ("tenant", "id"), values, only_of="user_id")
-
-    async def _alone(self, connection: AsyncConnection, event: Event) -> LightResult:
-        """One event inside the batch's transaction."""
+    async def _alone(self, event: Event) -> LightResult:
+        """One event through the ChatKit server."""
         context = TurnContext(Owner(event.tenant, event.userid), event.event_id)
-        store = SqlStore(self._database, OneTransaction(connection))
+        store = SqlStore(self._database)
         try:
             if event.type == ACTION_SEND:
                 return Done(), await send_action(ActionSend.model_validate(event.data), store, context)

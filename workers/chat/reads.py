@@ -5,6 +5,7 @@ from typing import Any
 
 from chatkit.server import NonStreamingResult
 from chatkit.store import NotFoundError as StoreNotFoundError
+from sqlalchemy import Connection
 
 from workers.chat import rows
 from workers.chat.context import Owner, TurnContext
@@ -56,7 +57,10 @@ class Reads:
             }
             for item_id in params["item_ids"]
         ]
-        async with self._database.write() as connection:
-            await rows.load_thread(connection, context.owner, params["thread_id"])
-            await rows.upsert(connection, self._database.insert, feedback, ("tenant", "thread_id", "item_id"), values)
+
+        def write(connection: Connection) -> None:
+            rows.load_thread(connection, context.owner, params["thread_id"])
+            rows.upsert(connection, self._database.insert, feedback, ("tenant", "thread_id", "item_id"), values)
+
+        await self._database.write(write)
         return b"{}"

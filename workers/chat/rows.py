@@ -7,8 +7,7 @@ from typing import Any
 
 from chatkit.store import NotFoundError
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Table, and_, delete, exists, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, select, update
 
 from schemas.chatkit import Attachment, Page, ThreadItem, ThreadMetadata
 from workers.chat.context import Owner
@@ -39,11 +38,9 @@ def _items_of(owner: Owner, thread_id: str) -> ColumnElement[bool]:
     )
 
 
-async def load_thread(connection: AsyncConnection, owner: Owner, thread_id: str) -> ThreadMetadata:
+def load_thread(connection: Connection, owner: Owner, thread_id: str) -> ThreadMetadata:
     """Raises NotFoundError: no such thread, or not the owner's."""
-    row = (
-        await connection.execute(select(threads.c.body, threads.c.title).where(owned_thread(owner, thread_id)))
-    ).first()
+    row = (connection.execute(select(threads.c.body, threads.c.title).where(owned_thread(owner, thread_id)))).first()
     if row is None:
         raise NotFoundError(f"no thread {thread_id}")
     return thread_of(row.body, row.title)
@@ -66,8 +63,8 @@ def thread_values(owner: Owner, thread: ThreadMetadata, epoch: int) -> dict[str,
     }
 
 
-async def list_threads(
-    connection: AsyncConnection, owner: Owner, after: str | None, limit: int, order: str
+def list_threads(
+    connection: Connection, owner: Owner, after: str | None, limit: int, order: str
 ) -> Page[ThreadMetadata]:
     """A page of the owner's threads, in the order in which they were made."""
     mine = and_(threads.c.tenant == owner.tenant, threads.c.user_id == owner.user)
@@ -76,14 +73,14 @@ async def list_threads(
         start = select(threads.c.seq).where(owned_thread(owner, after)).scalar_subquery()
         query = query.where(threads.c.seq > start if order == "asc" else threads.c.seq < start)
     query = query.order_by(threads.c.seq.asc() if order == "asc" else threads.c.seq.desc()).limit(limit + 1)
-    rows = (await connection.execute(query)).all()
+    rows = (connection.execute(query)).all()
     data = [thread_of(row.body, row.title) for row in rows[:limit]]
     more = len(rows) > limit
     return Page(data=data, has_more=more, after=data[-1].id if more and data else None)
 
 
-async def list_items(
-    connection: AsyncConnection, owner: Owner, thread_id: str, after: str | None, limit: int, order: str
+def list_items(
+    connection: Connection, owner: Owner, thread_id: str, after: str | None, limit: int, order: str
 ) -> Page[ThreadItem]:
     """A page of a thread's items, in the order in which they were first written."""
     query = select(items.c.body).where(_items_of(owner, thread_id))
@@ -91,24 +88,22 @@ async def list_items(
         start = select(items.c.seq).where(_items_of(owner, thread_id), items.c.id == after).scalar_subquery()
         query = query.where(items.c.seq > start if order == "asc" else items.c.seq < start)
     query = query.order_by(items.c.seq.asc() if order == "asc" else items.c.seq.desc()).limit(limit + 1)
-    bodies = (await connection.execute(query)).scalars().all()
+    bodies = (connection.execute(query)).scalars().all()
     data = [ITEM.validate_json(body) for body in bodies[:limit]]
     more = len(bodies) > limit
     return Page(data=data, has_more=more, after=data[-1].id if more and data else None)
 
 
-async def load_item(connection: AsyncConnection, owner: Owner, thread_id: str, item_id: str) -> ThreadItem:
+def load_item(connection: Connection, owner: Owner, thread_id: str, item_id: str) -> ThreadItem:
     """Raises NotFoundError."""
     query = select(items.c.body).where(_items_of(owner, thread_id), items.c.id == item_id)
-    body = (await connection.execute(query)).scalar()
+    body = (connection.execute(query)).scalar()
     if body is None:
         raise NotFoundError(f"no item {item_id}")
     return ITEM.validate_json(body)
 
 
-async def write_items(
-    connection: AsyncConnection, insert: Any, owner: Owner, thread_id: str, rows: Sequence[ItemRow]
-) -> None:
+def write_items(connection: Connection, insert: Any, owner: Owner, thread_id: str, rows: Sequence[ItemRow]) -> None:
     """Upsert items; the first write gives each its place. The caller has made sure of the thread's owner."""
     if not rows:
         return
@@ -126,34 +121,34 @@ async def write_items(
         }
         for row in rows
     ]
-    await connection.execute(statement, values)
+    connection.execute(statement, values)
 
 
-async def delete_items(connection: AsyncConnection, owner: Owner, thread_id: str, item_ids: Sequence[str]) -> None:
+def delete_items(connection: Connection, owner: Owner, thread_id: str, item_ids: Sequence[str]) -> None:
     """Delete items; missing ones are no error."""
     if item_ids:
-        await connection.execute(delete(items).where(_items_of(owner, thread_id), items.c.id.in_(item_ids)))
+        connection.execute(delete(items).where(_items_of(owner, thread_id), items.c.id.in_(item_ids)))
 
 
-async def set_title(connection: AsyncConnection, owner: Owner, thread_id: str, title: str) -> None:
+def set_title(connection: Connection, owner: Owner, thread_id: str, title: str) -> None:
     """Change the title and nothing else: a turn may be writing the rest. Raises NotFoundError."""
-    changed = await connection.execute(update(threads).where(owned_thread(owner, thread_id)).values(title=title))
+    changed = connection.execute(update(threads).where(owned_thread(owner, thread_id)).values(title=title))
     if changed.rowcount == 0:
         raise NotFoundError(f"no thread {thread_id}")
 
 
-async def delete_thread(connection: AsyncConnection, owner: Owner, thread_id: str) -> None:
+def delete_thread(connection: Connection, owner: Owner, thread_id: str) -> None:
     """Delete a thread with its items. Deleting it twice is no error, deleting another's does nothing."""
-    await connection.execute(delete(items).where(_items_of(owner, thread_id)))
-    await connection.execute(delete(threads).where(owned_thread(owner, thread_id)))
+    connection.execute(delete(items).where(_items_of(owner, thread_id)))
+    connection.execute(delete(threads).where(owned_thread(owner, thread_id)))
 
 
-async def save_attachment(connection: AsyncConnection, insert: Any, owner: Owner, attachment: Attachment) -> None:
+def save_attachment(connection: Connection, insert: Any, owner: Owner, attachment: Attachment) -> None:
     """Upsert an attachment's metadata. Raises NotFoundError: the id is another user's."""
     statement = insert(attachments).values(
         tenant=owner.tenant, id=attachment.id, user_id=owner.user, body=ATTACHMENT.dump_json(attachment).decode()
     )
-    saved = await connection.execute(
+    saved = connection.execute(
         statement.on_conflict_do_update(
             index_elements=["tenant", "id"],
             set_={"body": statement.excluded.body},
@@ -164,18 +159,18 @@ async def save_attachment(connection: AsyncConnection, insert: Any, owner: Owner
         raise NotFoundError(f"no attachment {attachment.id}")
 
 
-async def load_attachment(connection: AsyncConnection, owner: Owner, attachment_id: str) -> Attachment:
+def load_attachment(connection: Connection, owner: Owner, attachment_id: str) -> Attachment:
     """Raises NotFoundError."""
     query = select(attachments.c.body).where(_owned_attachment(owner, attachment_id))
-    body = (await connection.execute(query)).scalar()
+    body = (connection.execute(query)).scalar()
     if body is None:
         raise NotFoundError(f"no attachment {attachment_id}")
     return ATTACHMENT.validate_json(body)
 
 
-async def delete_attachment(connection: AsyncConnection, owner: Owner, attachment_id: str) -> None:
+def delete_attachment(connection: Connection, owner: Owner, attachment_id: str) -> None:
     """A missing one is no error."""
-    await connection.execute(delete(attachments).where(_owned_attachment(owner, attachment_id)))
+    connection.execute(delete(attachments).where(_owned_attachment(owner, attachment_id)))
 
 
 def _owned_attachment(owner: Owner, attachment_id: str) -> ColumnElement[bool]:
@@ -184,8 +179,8 @@ def _owned_attachment(owner: Owner, attachment_id: str) -> ColumnElement[bool]:
     )
 
 
-async def upsert(
-    connection: AsyncConnection,
+def upsert(
+    connection: Connection,
     insert: Any,
     table: Table,
     keys: Sequence[str],
@@ -209,6 +204,6 @@ async def upsert(
     changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
     where = None if only_of is None else table.c[only_of] == statement.excluded[only_of]
     latest = {tuple(row[key] for key in keys): row for row in rows}
-    await connection.execute(
+    connection.execute(
         statement.on_conflict_do_update(index_elements=list(keys), set_=changed, where=where), list(latest.values())
     )

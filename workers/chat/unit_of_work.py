@@ -6,8 +6,7 @@ A transaction costs more than a millisecond of CPU, and a turn that fails must l
 from typing import Any
 
 from chatkit.store import NotFoundError
-from sqlalchemy import and_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, and_, select, update
 
 from schemas.chatkit import Attachment, Page, ThreadItem, ThreadMetadata
 from workers.chat import rows
@@ -52,16 +51,9 @@ class TurnStore(IdStore):
             LeaseLostError: a later attempt has claimed the thread.
             NotFoundError: no such thread, or not the owner's.
         """
-        async with self._database.write() as connection:
-            answered = select(turns.c.thread_id).where(
-                turns.c.tenant == self._owner.tenant, turns.c.event_id == self._event_id
-            )
-            if (await connection.execute(answered)).first() is not None:
-                raise AnsweredError(self._event_id)
-            if not await self._claim(connection, thread_id, missing_ok=create):
-                return
-            self._saved = await rows.load_thread(connection, self._owner, thread_id)
-            page = await rows.list_items(connection, self._owner, thread_id, None, WINDOW, "desc")
+        page = await self._database.write(lambda connection: self._open(connection, thread_id, create=create))
+        if page is None or self._saved is None:
+            return
         self._thread = self._saved.model_copy(deep=True)
         self._made_before = create
         self._items = {item.id: item for item in reversed(page.data)}
@@ -76,18 +68,7 @@ class TurnStore(IdStore):
         thread = self._thread
         if thread is None:
             return
-        async with self._database.write() as connection:
-            await self._write_thread(connection, thread)
-            await rows.delete_items(connection, self._owner, thread.id, list(self._deleted))
-            written = [rows.ItemRow(self._items[id_], self._event_id) for id_ in self._written]
-            await rows.write_items(connection, self._database.insert, self._owner, thread.id, written)
-            for attachment in self._attachments.values():
-                await rows.save_attachment(connection, self._database.insert, self._owner, attachment)
-            if final:
-                mark = self._database.insert(turns).values(
-                    tenant=self._owner.tenant, event_id=self._event_id, thread_id=thread.id
-                )
-                await connection.execute(mark.on_conflict_do_nothing())
+        await self._database.write(lambda connection: self._write(connection, thread, final=final))
         self._saved = thread.model_copy(deep=True)
         self._written.clear()
         self._deleted.clear()
@@ -120,8 +101,9 @@ class TurnStore(IdStore):
     async def load_threads(
         self, limit: int, after: str | None, order: str, context: TurnContext
     ) -> Page[ThreadMetadata]:
-        async with self._database.read() as connection:
-            return await rows.list_threads(connection, self._owner, after, limit, order)
+        return await self._database.read(
+            lambda connection: rows.list_threads(connection, self._owner, after, limit, order)
+        )
 
     async def load_thread_items(
         self, thread_id: str, after: str | None, limit: int, order: str, context: TurnContext
@@ -135,8 +117,9 @@ class TurnStore(IdStore):
         elif after is not None:
             ids = []
         if not self._window_is_all and (order == "asc" or len(ids) <= limit):
-            async with self._database.read() as connection:
-                return await rows.list_items(connection, self._owner, thread_id, after, limit, order)
+            return await self._database.read(
+                lambda connection: rows.list_items(connection, self._owner, thread_id, after, limit, order)
+            )
         data = [self._items[id_] for id_ in ids[:limit]]
         more = len(ids) > limit
         return Page(data=data, has_more=more, after=data[-1].id if more and data else None)
@@ -147,8 +130,7 @@ class TurnStore(IdStore):
             return self._items[item_id]
         if self._window_is_all or item_id in self._deleted:
             raise NotFoundError(f"no item {item_id}")
-        async with self._database.read() as connection:
-            return await rows.load_item(connection, self._owner, thread_id, item_id)
+        return await self._database.read(lambda connection: rows.load_item(connection, self._owner, thread_id, item_id))
 
     async def add_thread_item(self, thread_id: str, item: ThreadItem, context: TurnContext) -> None:
         await self.save_item(thread_id, item, context)
@@ -174,8 +156,9 @@ class TurnStore(IdStore):
     async def load_attachment(self, attachment_id: str, context: TurnContext) -> Attachment:
         if attachment_id in self._attachments:
             return self._attachments[attachment_id]
-        async with self._database.read() as connection:
-            return await rows.load_attachment(connection, self._owner, attachment_id)
+        return await self._database.read(
+            lambda connection: rows.load_attachment(connection, self._owner, attachment_id)
+        )
 
     async def delete_attachment(self, attachment_id: str, context: TurnContext) -> None:
         raise NotImplementedError("a turn does not delete attachments")
@@ -185,14 +168,39 @@ class TurnStore(IdStore):
             raise NotFoundError(f"no thread {thread_id}")
         return self._thread
 
-    async def _claim(self, connection: AsyncConnection, thread_id: str, *, missing_ok: bool) -> bool:
+    def _open(self, connection: Connection, thread_id: str, *, create: bool) -> Page[ThreadItem] | None:
+        """One transaction: is it answered, is the thread ours, and what is in it."""
+        answered = select(turns.c.thread_id).where(
+            turns.c.tenant == self._owner.tenant, turns.c.event_id == self._event_id
+        )
+        if connection.execute(answered).first() is not None:
+            raise AnsweredError(self._event_id)
+        if not self._claim(connection, thread_id, missing_ok=create):
+            return None
+        self._saved = rows.load_thread(connection, self._owner, thread_id)
+        return rows.list_items(connection, self._owner, thread_id, None, WINDOW, "desc")
+
+    def _write(self, connection: Connection, thread: ThreadMetadata, *, final: bool) -> None:
+        """One transaction: the thread first, which is the fence, then what hangs on it."""
+        insert = self._database.insert
+        self._write_thread(connection, thread)
+        rows.delete_items(connection, self._owner, thread.id, list(self._deleted))
+        written = [rows.ItemRow(self._items[id_], self._event_id) for id_ in self._written]
+        rows.write_items(connection, insert, self._owner, thread.id, written)
+        for attachment in self._attachments.values():
+            rows.save_attachment(connection, insert, self._owner, attachment)
+        if final:
+            mark = insert(turns).values(tenant=self._owner.tenant, event_id=self._event_id, thread_id=thread.id)
+            connection.execute(mark.on_conflict_do_nothing())
+
+    def _claim(self, connection: Connection, thread_id: str, *, missing_ok: bool) -> bool:
         """Lock the thread's row and raise its epoch; False if there is no such thread yet."""
         mine = and_(rows.owned_thread(self._owner, thread_id), threads.c.epoch <= self._epoch)
-        claimed = await connection.execute(update(threads).where(mine).values(epoch=self._epoch))
+        claimed = connection.execute(update(threads).where(mine).values(epoch=self._epoch))
         if claimed.rowcount:
             return True
         row = (
-            await connection.execute(
+            connection.execute(
                 select(threads.c.user_id).where(threads.c.tenant == self._owner.tenant, threads.c.id == thread_id)
             )
         ).first()
@@ -202,14 +210,14 @@ class TurnStore(IdStore):
             return False
         raise NotFoundError(f"no thread {thread_id}")
 
-    async def _write_thread(self, connection: AsyncConnection, thread: ThreadMetadata) -> None:
+    def _write_thread(self, connection: Connection, thread: ThreadMetadata) -> None:
         """Lock the row, require that the thread is still this turn's, and write what the turn has changed of it."""
         values = rows.thread_values(self._owner, thread, self._epoch)
         if self._saved is None:
             statement = self._database.insert(threads).values(**values)
             fence = and_(threads.c.user_id == self._owner.user, threads.c.epoch <= self._epoch)
             changed = {"body": statement.excluded.body, "epoch": statement.excluded.epoch}
-            written = await connection.execute(
+            written = connection.execute(
                 statement.on_conflict_do_update(index_elements=["tenant", "id"], set_=changed, where=fence)
             )
         else:
@@ -219,6 +227,6 @@ class TurnStore(IdStore):
             if thread.title != self._saved.title:
                 changes["title"] = thread.title  # else it may have been renamed by hand meanwhile
             fence = and_(rows.owned_thread(self._owner, thread.id), threads.c.epoch == self._epoch)
-            written = await connection.execute(update(threads).where(fence).values(**changes))
+            written = connection.execute(update(threads).where(fence).values(**changes))
         if written.rowcount == 0:
             raise LeaseLostError(f"{self._event_id}: another worker has claimed the thread, or it was deleted")
