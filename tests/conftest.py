@@ -52,9 +52,9 @@ def prefix() -> str:
     return f"t{uuid.uuid4().hex[:10]}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def rabbitmq_url() -> Iterator[str]:
-    """A virtual host of its own on the RabbitMQ that runs here."""
+    """A virtual host of the module's own: the apps of other modules declare the same queues in other ways."""
     if not services.rabbitmq_reachable():
         leave_out("RabbitMQ")
     with services.rabbitmq_vhost() as url:

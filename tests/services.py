@@ -86,7 +86,7 @@ def rabbitmq_reachable() -> bool:
 
 @contextmanager
 def rabbitmq_vhost() -> Iterator[str]:
-    """A virtual host of the test session's own, where `rabbitmqctl` can make one; else the default one."""
+    """A fresh virtual host, where `rabbitmqctl` can make one; else the default one."""
     name = f"test-{uuid.uuid4().hex[:12]}"
     base = RABBITMQ_URL.rstrip("/")
     if shutil.which("rabbitmqctl") is None:
