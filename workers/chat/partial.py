@@ -24,12 +24,14 @@ class Shown:
 
     done: dict[str, ThreadItem] = field(default_factory=dict)
     pending: dict[str, ThreadItem] = field(default_factory=dict)
+    replaced: dict[str, ThreadItem] = field(default_factory=dict)
+    """Items of earlier events that this one has changed: they are not its own to take back."""
     thread: ThreadMetadata | None = None
     """The thread, if it was shown to be made."""
 
     @property
     def live(self) -> list[str]:
-        """Ids of all items on the screen."""
+        """Ids of the event's own items on the screen."""
         return [*self.done, *self.pending]
 
 
@@ -48,6 +50,8 @@ def _play(event: object, shown: Shown, server: ReadServer) -> None:
             shown.pending[event.item.id] = event.item.model_copy(deep=True)
         case ThreadItemUpdatedEvent():
             server._update_pending_items(shown.pending, event)  # noqa: SLF001  # ChatKit's own way to apply it
+        case ThreadItemReplacedEvent() if event.item.id not in shown.live:
+            shown.replaced[event.item.id] = event.item
         case ThreadItemDoneEvent() | ThreadItemReplacedEvent():
             shown.pending.pop(event.item.id, None)
             shown.done[event.item.id] = event.item

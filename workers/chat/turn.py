@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
 
@@ -137,9 +136,8 @@ class TurnHandler:
             return Cancelled(reason)
         if shown.thread is not None:
             await partial.save_thread(shown.thread, context)
-        seen: Sequence[object] = [*shown.done.values(), *filter(has_text, shown.pending.values())]
-        for item in seen:
-            await partial.save_item(thread_id, item, context)  # type: ignore[arg-type]  # items of both kinds
+        for item in [*shown.replaced.values(), *shown.done.values(), *filter(has_text, shown.pending.values())]:
+            await partial.save_item(thread_id, item, context)
         mark = SDKHiddenContextItem(
             id=context.next_id("sdk_hidden_context"),
             thread_id=thread_id,
