@@ -68,7 +68,7 @@ class Database:
             return await self._backend.run(work, read_only=True)
 
     async def write(self, work: Work[T]) -> T:
-        """Run a transaction, and commit it unless `work` raises. Raises DatabaseError, PermanentError, and what `work` raises.
+        """Run a transaction, and commit it unless `work` raises. Raises what `read` raises.
 
         If the caller is cancelled meanwhile, it may still be committed.
         """
