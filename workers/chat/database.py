@@ -13,28 +13,19 @@ from typing import Any, Protocol, TypeVar
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, create_engine, event, func, select, text
+from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from workers.errors import DatabaseError, PermanentError
+from workers.errors import DatabaseError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 POOL_SIZE = 10
 CONNECT_SECONDS = 5
 BUSY_SECONDS = 15
 STATEMENT_SECONDS = 30
-
-WRONG_STATEMENTS = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
-WRONG_STATES = frozenset({"23", "42"})
-"""PostgreSQL's classes of errors that our own statement has made: integrity, syntax and access."""
-WRONG_DATA = "22"
-"""Its class of values that it cannot take. They are the event's, so that is no bug and no outage."""
-NO_TABLE = "42P01"
-MIGRATION_LOCK = 0x63686174
-"""Key of PostgreSQL's advisory lock: two programs that start together must not both make the tables."""
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -63,12 +54,12 @@ class Database:
         return sqlite.insert if self.is_sqlite else postgresql.insert
 
     async def read(self, work: Work[T]) -> T:
-        """Run a transaction that writes nothing. Raises DatabaseError, PermanentError, and what `work` raises."""
+        """Run a transaction that writes nothing. Raises DatabaseError, and what `work` raises."""
         with _mapped():
             return await self._backend.run(work, read_only=True)
 
     async def write(self, work: Work[T]) -> T:
-        """Run a transaction, and commit it unless `work` raises. Raises what `read` raises.
+        """Run a transaction, and commit it unless `work` raises. Raises DatabaseError, and what `work` raises.
 
         If the caller is cancelled meanwhile, it may still be committed.
         """
@@ -94,7 +85,6 @@ class SqliteBackend:
         self._engine = create_engine(
             url.replace("sqlite+aiosqlite:", "sqlite:", 1),
             pool_size=POOL_SIZE,
-            hide_parameters=True,  # they are what people wrote
             connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
         )
         event.listen(self._engine, "connect", _configure_sqlite)
@@ -125,7 +115,6 @@ class PostgresBackend:
     def __init__(self, url: str) -> None:
         self._engine = create_async_engine(
             url,
-            hide_parameters=True,
             pool_size=POOL_SIZE,
             max_overflow=POOL_SIZE,
             pool_timeout=CONNECT_SECONDS,
@@ -147,23 +136,15 @@ def _mapped() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        state = getattr(error.orig, "sqlstate", None)  # asyncpg's; SQLite says what is wrong by classes
-        if state is not None and state[:2] == WRONG_DATA:
-            raise PermanentError("the conversation store cannot hold this", kind=_kind(error)) from None
-        if isinstance(error, WRONG_STATEMENTS) if state is None else state[:2] in WRONG_STATES and state != NO_TABLE:
-            raise
-        raise _unusable(_kind(error)) from None
+        if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
+            raise _unusable(error.orig or error) from None
+        raise
     except (PoolTimeoutError, OSError, TimeoutError) as error:
-        raise _unusable(type(error).__name__) from None
+        raise _unusable(error) from None
 
 
-def _kind(error: DBAPIError) -> str:
-    """The class of the driver's own error."""
-    return type(getattr(error.orig, "driver_exception", None) or error.orig).__name__
-
-
-def _unusable(kind: str) -> DatabaseError:
-    return DatabaseError("the conversation store cannot be used", kind=kind)
+def _unusable(error: BaseException) -> DatabaseError:
+    return DatabaseError("the conversation store cannot be used", kind=type(error).__name__)
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:
@@ -181,9 +162,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))  # ConfigParser's own sign
+    config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
