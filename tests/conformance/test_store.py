@@ -1,188 +1,231 @@
-"""Reads, small changes, batches, and who may do them."""
+"""The laws of ChatKit's Store, for the store outside of turns and for the store of a turn."""
 
 from typing import Any
 
 import pytest
+from chatkit.store import NotFoundError, Store
 
-from schemas.chatkit import AssistantMessageContent, AssistantMessageItem, FileAttachment, Page, ThreadMetadata
-from schemas.errors import WorkersError
-from schemas.events import ACTION_SEND, parse_event
-from schemas.outcome import Done
-from tests.builders import create_event, delivery_of, feedback_event, message_event, request_event
-from tests.conformance.conversation import Conversation
-from tests.conformance.test_turns import ANSWER, began, now, texts
-from workers.chat import rows
-from workers.chat.context import Owner, TurnContext
-from workers.chat.database import Database
-from workers.chat.light import LightHandler
+from schemas.chatkit import FileAttachment, ThreadItem
+from schemas.events import Event, thread_id_of
+from tests.conformance.chats import AT, Chat, context_of, says
+from tests.conformance.test_turns import tool_call, widget
+from workers.chat.context import TurnContext
 from workers.chat.store import SqlStore
 from workers.chat.unit_of_work import WINDOW, TurnStore
-from workers.errors import DatabaseError, LeaseLostError, NotFoundError
+
+AnyStore = Store[TurnContext]
 
 
-async def test_threads_and_items_are_paged_in_the_order_in_which_they_came(talk: Conversation) -> None:
-    events = [await began(talk) for _ in range(5)]
-    ids = [event.thread_id for event in events]
-    first = await talk.read("threads.list", limit=2, order="asc")
-    second = await talk.read("threads.list", limit=2, order="asc", after=first["after"])
-    assert [thread["id"] for thread in first["data"] + second["data"]] == ids[:4]
+@pytest.fixture
+async def event(chat: Chat) -> Event:
+    """A thread with a question and its answer."""
+    return await chat.thread("hello")
+
+
+@pytest.fixture(params=["rows", "turn"])
+async def store(request: pytest.FixtureRequest, chat: Chat, event: Event) -> AnyStore:
+    if request.param == "rows":
+        return SqlStore(chat.database)
+    turn = TurnStore(chat.database, context_of(event).owner, "evt_turn", epoch=1_000_000)
+    await turn.open(str(event.thread_id), create=False)
+    return turn
+
+
+def item(id_: str, text: str = "text") -> ThreadItem:
+    call = tool_call()
+    call.id, call.name = id_, text
+    return call
+
+
+async def ids(store: AnyStore, event: Event, *, order: str = "asc", limit: int = 100, after: str | None = None) -> Any:
+    page = await store.load_thread_items(str(event.thread_id), after, limit, order, context_of(event))
+    return [one.id for one in page.data], page.has_more, page.after
+
+
+async def test_a_saved_item_is_found_at_the_end(store: AnyStore, event: Event) -> None:
+    context, thread_id = context_of(event), str(event.thread_id)
+    await store.add_thread_item(thread_id, item("a"), context)
+    await store.save_item(thread_id, item("b"), context)
+    assert (await ids(store, event))[0][2:] == ["a", "b"]
+    assert await store.load_item(thread_id, "b", context) == item("b")
+
+
+async def test_saving_an_item_again_changes_it_where_it_stands(store: AnyStore, event: Event) -> None:
+    context, thread_id = context_of(event), str(event.thread_id)
+    for id_ in ("a", "b"):
+        await store.add_thread_item(thread_id, item(id_), context)
+    await store.add_thread_item(thread_id, item("a", "changed"), context)
+    await store.save_item(thread_id, item("b", "changed"), context)
+    page = await store.load_thread_items(thread_id, None, 100, "asc", context)
+    assert [(one.id, getattr(one, "name", "")) for one in page.data[2:]] == [("a", "changed"), ("b", "changed")]
+
+
+async def test_items_are_paged_without_gap_or_overlap(store: AnyStore, event: Event) -> None:
+    context, thread_id = context_of(event), str(event.thread_id)
+    for number in range(5):
+        await store.add_thread_item(thread_id, item(f"i{number}"), context)
+    whole = (await ids(store, event))[0]
+    for order in ("asc", "desc"):
+        seen: list[str] = []
+        more, after = True, None
+        while more:
+            page, more, after = await ids(store, event, order=order, limit=3, after=after)
+            seen += page
+        assert seen == (whole if order == "asc" else whole[::-1])
+
+
+async def test_a_page_that_holds_everything_has_nothing_after_it(store: AnyStore, event: Event) -> None:
+    page, more, after = await ids(store, event, limit=2)
+    assert (len(page), more, after) == (2, False, None)
+
+
+async def test_nothing_comes_after_an_unknown_item(store: AnyStore, event: Event) -> None:
+    assert await ids(store, event, after="nowhere") == ([], False, None)
+
+
+async def test_a_deleted_item_is_gone_and_deleting_it_again_is_no_error(store: AnyStore, event: Event) -> None:
+    context, thread_id = context_of(event), str(event.thread_id)
+    await store.add_thread_item(thread_id, item("a"), context)
+    for _ in range(2):
+        await store.delete_thread_item(thread_id, "a", context)
+    with pytest.raises(NotFoundError):
+        await store.load_item(thread_id, "a", context)
+    assert "a" not in (await ids(store, event))[0]
+
+
+async def test_what_is_not_there_is_not_found(store: AnyStore, event: Event) -> None:
+    context, thread_id = context_of(event), str(event.thread_id)
+    with pytest.raises(NotFoundError):
+        await store.load_item(thread_id, "nowhere", context)
+    with pytest.raises(NotFoundError):
+        await store.load_attachment("nowhere", context)
+    for lost in (
+        store.load_thread("thr_nowhere", context),
+        store.load_thread_items("thr_nowhere", None, 10, "asc", context),
+        store.load_item("thr_nowhere", "a", context),
+        store.save_item("thr_nowhere", item("a"), context),
+        store.add_thread_item("thr_nowhere", item("a"), context),
+    ):
+        with pytest.raises(NotFoundError):
+            await lost
+
+
+async def test_a_saved_title_is_loaded(store: AnyStore, event: Event) -> None:
+    context, thread_id = context_of(event), str(event.thread_id)
+    thread = await store.load_thread(thread_id, context)
+    thread.title = "Order 4711"
+    await store.save_thread(thread, context)
+    assert (await store.load_thread(thread_id, context)).title == "Order 4711"
+
+
+async def test_every_kind_of_character_comes_back(store: AnyStore, event: Event) -> None:
+    context, thread_id = context_of(event), str(event.thread_id)
+    said = "quotes \" ' \\ %s :name ? 日本語 🙂 \x00 \u2028 end"
+    await store.save_item(thread_id, item("a", said), context)
+    if isinstance(store, TurnStore):
+        await store.commit()
+    stored = await SqlStore(store._database).load_item(thread_id, "a", context)  # type: ignore[attr-defined]  # both have it
+    assert stored == item("a", said)
+
+
+async def test_an_attachment_is_saved_changed_and_loaded(store: AnyStore, event: Event) -> None:
+    context = context_of(event)
+    file = FileAttachment(id="atc_1", name="a.txt", mime_type="text/plain", metadata={"size_bytes": 3})
+    await store.save_attachment(file, context)
+    await store.save_attachment(file.model_copy(update={"thread_id": event.thread_id}), context)
+    found = await store.load_attachment("atc_1", context)
+    assert (found.name, found.thread_id, found.metadata) == ("a.txt", event.thread_id, {"size_bytes": 3})
+
+
+async def test_ids_are_derived_from_the_event_and_long_enough(store: AnyStore, event: Event) -> None:
+    first, again = context_of(event), context_of(event)
+    thread = await store.load_thread(str(event.thread_id), first)
+    made = [store.generate_item_id("message", thread, first) for _ in range(3)]
+    assert made == [store.generate_item_id("message", thread, again) for _ in range(3)]
+    assert len({*made, store.generate_item_id("workflow", thread, first)}) == 4
+    assert all(len(id_.removeprefix("msg_")) == 26 for id_ in made)
+    assert store.generate_thread_id(first) == thread_id_of(event.event_id) == event.thread_id
+
+
+async def test_threads_are_paged_in_the_order_in_which_they_were_made(chat: Chat, event: Event) -> None:
+    made = [str(event.thread_id), *[str((await chat.thread()).thread_id) for _ in range(4)]]
+    first = await chat.ask("threads.list", {"limit": 2, "order": "asc"})
+    second = await chat.ask("threads.list", {"limit": 2, "order": "asc", "after": first["after"]})
+    assert [thread["id"] for thread in first["data"] + second["data"]] == made[:4]
     assert (first["has_more"], second["has_more"]) == (True, True)
-    newest = await talk.read("threads.list", limit=10)
-    assert [thread["id"] for thread in newest["data"]] == ids[::-1]
+    newest = await chat.ask("threads.list", {})
+    assert [thread["id"] for thread in newest["data"]] == made[::-1]
+    assert "after" not in newest
     assert not newest["has_more"]
 
 
-async def test_items_page_through_a_thread_that_is_longer_than_a_turns_window(
-    talk: Conversation, database: Database
+@pytest.mark.parametrize("limit", [-1, 1, 1_000_000])
+async def test_no_request_gets_an_unbounded_page(chat: Chat, event: Event, limit: int) -> None:
+    store, context = SqlStore(chat.database), context_of(event)
+    for number in range(120):
+        await store.save_item(str(event.thread_id), item(f"i{number}"), context)
+    page = await chat.ask("items.list", {"thread_id": event.thread_id, "limit": limit})
+    assert len(page["data"]) == min(max(limit, 1), 100)
+    assert page["has_more"]
+
+
+async def test_a_turn_sees_what_it_has_changed_before_the_database_does(chat: Chat, event: Event) -> None:
+    turn = TurnStore(chat.database, context_of(event).owner, "evt_turn", epoch=1_000_000)
+    await turn.open(str(event.thread_id), create=False)
+    context, thread_id = context_of(event), str(event.thread_id)
+    [question, answer] = await chat.items(event)
+    await turn.save_item(thread_id, item("new"), context)
+    await turn.delete_thread_item(thread_id, answer.id, context)
+    assert (await ids(turn, event))[0] == [question.id, "new"]
+    assert [one.id for one in await chat.items(event)] == [question.id, answer.id]
+    await turn.commit()
+    assert [one.id for one in await chat.items(event)] == [question.id, "new"]
+
+
+async def test_a_turn_pages_through_changes_in_a_thread_that_is_longer_than_its_window(
+    chat: Chat, event: Event
 ) -> None:
-    event = await began(talk)
-    owner, thread_id = Owner("default", "u1"), str(event.thread_id)
-    many = [
-        rows.ItemRow(
-            AssistantMessageItem(
-                id=f"msg_{n}", thread_id=thread_id, created_at=now(), content=[AssistantMessageContent(text=str(n))]
-            ),
-            "evt_x",
-        )
-        for n in range(WINDOW + 20)
-    ]
-    await database.write(lambda c: rows.write_items(c, database.insert, owner, thread_id, many))
-    store = TurnStore(database, owner, "evt_y", epoch=10_000)
-    await store.open(thread_id, create=False)
-    context = TurnContext(owner, "evt_y")
-    for order in ("asc", "desc"):
-        seen: list[str] = []
-        after: str | None = None
-        while True:
-            page: Page[Any] = await store.load_thread_items(thread_id, after, 100, order, context)
-            seen += [item.id for item in page.data]
-            after = page.after
-            if not page.has_more:
-                break
-        assert len(seen) == len(set(seen)) == WINDOW + 22
-        assert seen[-1 if order == "asc" else 0] == f"msg_{WINDOW + 19}"
-
-
-STRANGERS = [("default", "somebody-else"), ("other-tenant", "u1")]
-
-
-@pytest.mark.parametrize(("tenant", "user"), STRANGERS)
-async def test_nobody_else_reads_or_changes_a_thread(
-    talk: Conversation, database: Database, tenant: str, user: str
-) -> None:
-    event = await began(talk)
-    thread_id = str(event.thread_id)
-    item_id = (await talk.items(thread_id))[1]["id"]
-    asked: list[tuple[str, dict[str, Any]]] = [
-        ("threads.get_by_id", {}),
-        ("items.list", {}),
-        ("threads.update", {"title": "mine"}),
-        ("items.feedback", {"item_ids": [item_id], "kind": "negative"}),
-    ]
-    for type_, params in asked:
-        with pytest.raises(NotFoundError):
-            await talk.read(type_, tenant=tenant, user=user, thread_id=thread_id, **params)
-    await talk.read("threads.delete", tenant=tenant, user=user, thread_id=thread_id)
-    assert (await talk.read("threads.list", tenant=tenant, user=user))["data"] == []
-    store, context = SqlStore(database), TurnContext(Owner(tenant, user), "evt_x")
-    item = AssistantMessageItem(id=item_id, thread_id=thread_id, created_at=now(), content=[])
-    for attempt in (
-        store.load_item(thread_id, item_id, context),
-        store.save_item(thread_id, item, context),
-        store.add_thread_item(thread_id, item, context),
-    ):
-        with pytest.raises(Exception, match=r"no (thread|item)"):
-            await attempt
-    await store.delete_thread_item(thread_id, item_id, context)
+    context, thread_id = context_of(event), str(event.thread_id)
+    rows = SqlStore(chat.database)
+    for number in range(2 * WINDOW + 20):
+        await rows.save_item(thread_id, item(f"i{number}"), context)
+    turn = TurnStore(chat.database, context.owner, "evt_turn", epoch=1_000_000)
+    await turn.open(thread_id, create=False)
+    await turn.delete_thread_item(thread_id, "i3", context)
+    await turn.save_item(thread_id, item("i5", "changed"), context)
+    await turn.save_item(thread_id, item("new"), context)
     with pytest.raises(NotFoundError):
-        await talk.run(message_event(thread_id, "let me in", tenant=tenant, userid=user))
-    assert await texts(talk, event) == ["hello", ANSWER]
+        await turn.load_item(thread_id, "i3", context)
+    assert await turn.load_item(thread_id, "i4", context) == item("i4")
+    seen: list[str] = []
+    more, after = True, None
+    while more:
+        page, more, after = await ids(turn, event, order="desc", limit=50, after=after)
+        seen += page
+    wanted = [*(f"i{number}" for number in range(2 * WINDOW + 20) if number != 3), "new"]
+    assert seen[::-1][2:] == wanted
+    assert (await turn.load_item(thread_id, "i5", context)) == item("i5", "changed")
 
 
-async def test_nobody_else_takes_over_a_thread_by_making_it(talk: Conversation, database: Database) -> None:
-    event = await began(talk)
-    thief = TurnStore(database, Owner("default", "thief"), "evt_thief", epoch=10_000)
-    context = TurnContext(Owner("default", "thief"), "evt_thief")
-    await thief.save_thread(ThreadMetadata(id=str(event.thread_id), created_at=now(), title="stolen"), context)
-    with pytest.raises(LeaseLostError):
-        await thief.commit()
-    assert await texts(talk, event) == ["hello", ANSWER]
+async def test_a_widget_comes_back_as_it_was(store: AnyStore, event: Event) -> None:
+    context, thread_id = context_of(event), str(event.thread_id)
+    shown = widget("a card")
+    shown.thread_id = thread_id
+    await store.save_item(thread_id, shown, context)
+    found = await store.load_item(thread_id, "wid_1", context)
+    assert found.model_dump(exclude_none=True) == shown.model_dump(exclude_none=True)
 
 
-async def test_attachments_are_their_owners(talk: Conversation, database: Database) -> None:
-    made = await talk.read("attachments.create", name="a.txt", size=3, mime_type="text/plain")
-    store = SqlStore(database)
-    mine, foreign = TurnContext(Owner("default", "u1"), "e"), TurnContext(Owner("default", "u2"), "e")
-    assert (await store.load_attachment(made["id"], mine)).name == "a.txt"
-    with pytest.raises(Exception, match="no attachment"):
-        await store.load_attachment(made["id"], foreign)
-    with pytest.raises(Exception, match="no attachment"):
-        await store.save_attachment(FileAttachment(id=made["id"], name="x", mime_type="y"), foreign)
-    await store.delete_attachment(made["id"], foreign)
-    event = create_event("look")
-    event.data["params"]["input"]["attachments"] = [made["id"]]
-    assert await talk.run(event) == Done()
-    assert (await store.load_attachment(made["id"], mine)).thread_id == event.thread_id
-    await talk.read("attachments.delete", attachment_id=made["id"])
-    with pytest.raises(Exception, match="no attachment"):
-        await store.load_attachment(made["id"], mine)
+async def test_times_are_kept_as_given(chat: Chat, event: Event) -> None:
+    await SqlStore(chat.database).save_item(str(event.thread_id), item("a"), context_of(event))
+    stored = (await chat.items(event))[-1]
+    assert stored.created_at == AT
+    assert stored.created_at.tzinfo is None
 
 
-async def test_a_batch_of_light_events_fails_only_where_it_must(talk: Conversation, database: Database) -> None:
-    event = await began(talk)
-    thread_id = str(event.thread_id)
-    ready = {
-        "specversion": "1.0",
-        "id": "r",
-        "source": "/page",
-        "type": "chatkit.ui.ready",
-        "userid": "u1",
-        "data": {},
-    }
-    send = {
-        **ready,
-        "id": "s",
-        "type": ACTION_SEND,
-        "data": {"thread_id": thread_id, "message": "Your order has left."},
-    }
-    effect = {**send, "id": "e", "data": {"thread_id": thread_id, "effect": {"name": "ring", "data": {"n": 1}}}}
-    batch = [
-        feedback_event(thread_id),
-        feedback_event(thread_id, userid="u2"),
-        request_event("threads.update", {"thread_id": thread_id, "title": "Renamed"}),
-        request_event("threads.update", {"thread_id": "thr_nowhere", "title": "Renamed"}),
-        parse_event(ready),
-        parse_event(send),
-        parse_event(effect),
-        request_event("items.list", {"thread_id": thread_id}),
-    ]
-    results = await LightHandler(database)([delivery_of(one) for one in batch])
-    failed = [isinstance(result, WorkersError) for result, _ in results]
-    assert failed == [False, True, False, True, False, False, False, False]
-    assert b"client_effect" in results[6][1][0]
-    assert (await talk.read("threads.get_by_id", thread_id=thread_id))["title"] == "Renamed"
-    assert await texts(talk, event) == ["hello", ANSWER, "Your order has left."]
-
-
-async def test_light_events_may_be_delivered_twice(talk: Conversation, database: Database) -> None:
-    event = await began(talk)
-    light = LightHandler(database)
-    again = [delivery_of(feedback_event(str(event.thread_id), "msg_1")) for _ in range(3)]
-    assert [result for result, _ in await light(again)] == [Done()] * 3
-    assert [result for result, _ in await light(again)] == [Done()] * 3
-
-
-async def test_migrating_twice_changes_nothing(talk: Conversation, database: Database) -> None:
-    event = await began(talk)
-    await database.upgrade()
-    await database.ping()
-    assert await texts(talk, event) == ["hello", ANSWER]
-
-
-async def test_a_database_that_is_away_is_said_to_be(free_port: int) -> None:
-    database = Database(f"postgresql+asyncpg://nobody@127.0.0.1:{free_port}/none")
-    with pytest.raises(DatabaseError):
-        await database.ping()
-    with pytest.raises(DatabaseError):
-        await Conversation(database, "default").run(create_event("hello"))
-    await database.close()
+async def test_a_turn_that_writes_nothing_still_marks_its_event(chat: Chat, event: Event) -> None:
+    turn = TurnStore(chat.database, context_of(event).owner, "evt_turn", epoch=1_000_000)
+    await turn.open(str(event.thread_id), create=False)
+    await turn.commit(final=True)
+    chat.responder.steps = [says("never asked")]
+    assert await turn.answer(str(event.thread_id)) == []

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from chatkit.store import StoreItemType
 
+from schemas.chatkit import ThreadItem
 from workers.policies.delivery import StopSignal
 
 ID_PREFIXES: dict[StoreItemType, str] = {
@@ -38,6 +39,10 @@ class TurnContext:
     stop: StopSignal = field(default_factory=StopSignal)
     failure: Exception | None = None
     """What ended the answer. ChatKit would make an error frame of it; the policies are to decide instead."""
+    error_is_told: bool = False
+    """Whether the answer ended with an error that its maker wants the user to see."""
+    given: list[ThreadItem] = field(default_factory=list)
+    """What the request itself put into the thread: the user's message, a tool's output, an action."""
     requests: int = 0
     input_tokens: int = 0
     output_tokens: int = 0

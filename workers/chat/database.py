@@ -13,19 +13,28 @@ from typing import Any, Protocol, TypeVar
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy import Connection, create_engine, event, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from workers.errors import DatabaseError
+from workers.errors import CallError, DatabaseError, PermanentError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 POOL_SIZE = 10
 CONNECT_SECONDS = 5
 BUSY_SECONDS = 15
 STATEMENT_SECONDS = 30
+
+WRONG_STATEMENTS = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
+WRONG_STATES = frozenset({"23", "42"})
+"""PostgreSQL's classes of errors that our own statement has made: integrity, syntax and access."""
+WRONG_DATA = "22"
+"""Its class of values that it cannot take. They are the event's, so that is no bug and no outage."""
+NO_TABLE = "42P01"
+MIGRATION_LOCK = 0x63686174
+"""Key of PostgreSQL's advisory lock: two programs that start together must not both make the tables."""
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -54,14 +63,19 @@ class Database:
         return sqlite.insert if self.is_sqlite else postgresql.insert
 
     async def read(self, work: Work[T]) -> T:
-        """Run a transaction that writes nothing. Raises DatabaseError, and what `work` raises."""
+        """Run a transaction that writes nothing. Raises what `write` raises."""
         with _mapped():
             return await self._backend.run(work, read_only=True)
 
     async def write(self, work: Work[T]) -> T:
-        """Run a transaction, and commit it unless `work` raises. Raises DatabaseError, and what `work` raises.
+        """Run a transaction, and commit it unless `work` raises.
 
         If the caller is cancelled meanwhile, it may still be committed.
+
+        Raises:
+            DatabaseError: the database is away, full or has no tables.
+            PermanentError: it cannot hold one of the values.
+            Exception: what `work` raises.
         """
         with _mapped():
             return await self._backend.run(work, read_only=False)
@@ -85,6 +99,7 @@ class SqliteBackend:
         self._engine = create_engine(
             url.replace("sqlite+aiosqlite:", "sqlite:", 1),
             pool_size=POOL_SIZE,
+            hide_parameters=True,  # they are what people wrote
             connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
         )
         event.listen(self._engine, "connect", _configure_sqlite)
@@ -115,6 +130,7 @@ class PostgresBackend:
     def __init__(self, url: str) -> None:
         self._engine = create_async_engine(
             url,
+            hide_parameters=True,
             pool_size=POOL_SIZE,
             max_overflow=POOL_SIZE,
             pool_timeout=CONNECT_SECONDS,
@@ -136,15 +152,27 @@ def _mapped() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
-            raise _unusable(error.orig or error) from None
-        raise
+        failure = _failure_of(error)
+        if failure is None:
+            raise
+        raise failure from None
     except (PoolTimeoutError, OSError, TimeoutError) as error:
-        raise _unusable(error) from None
+        raise _unusable(type(error).__name__) from None
 
 
-def _unusable(error: BaseException) -> DatabaseError:
-    return DatabaseError("the conversation store cannot be used", kind=type(error).__name__)
+def _failure_of(error: DBAPIError) -> CallError | None:
+    """What the driver's error means to us; None: the statement is wrong, which is a bug."""
+    kind = type(getattr(error.orig, "driver_exception", None) or error.orig).__name__
+    state = getattr(error.orig, "sqlstate", None)
+    if state is None:  # SQLite's errors have classes only
+        return None if isinstance(error, WRONG_STATEMENTS) else _unusable(kind)
+    if state[:2] == WRONG_DATA:
+        return PermanentError("the conversation store cannot hold this", kind=kind)
+    return None if state[:2] in WRONG_STATES and state != NO_TABLE else _unusable(kind)
+
+
+def _unusable(kind: str) -> DatabaseError:
+    return DatabaseError("the conversation store cannot be used", kind=kind)
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:
@@ -162,7 +190,14 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+    command.upgrade(migrations(connection), "head")
+
+
+def migrations(connection: Connection) -> Config:
+    """Alembic's configuration, over a connection in a transaction."""
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))  # ConfigParser's own sign
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    return config

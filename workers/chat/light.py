@@ -6,7 +6,7 @@ from datetime import datetime
 
 from chatkit.server import NonStreamingResult
 from chatkit.store import NotFoundError as StoreNotFoundError
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, select
 
 from schemas.chatkit import (
     AssistantMessageContent,
@@ -15,14 +15,14 @@ from schemas.chatkit import (
     ThreadItemDoneEvent,
 )
 from schemas.errors import WorkersError
-from schemas.events import ACTION_SEND, SESSION_PREFIX, UI_PREFIX, ActionSend, Event
+from schemas.events import ACTION_SEND, ActionSend, Event
 from schemas.outcome import Done, Outcome
-from workers.chat import rows
 from workers.chat.context import Owner, TurnContext
 from workers.chat.database import Database
+from workers.chat.page_rows import Row, feedback_values, session_values, write_feedback, write_sessions
 from workers.chat.server import ReadServer
 from workers.chat.store import SqlStore
-from workers.chat.tables import feedback, sessions, threads
+from workers.chat.tables import threads
 from workers.errors import NotFoundError, PermanentError
 from workers.policies.delivery import Delivery
 
@@ -43,11 +43,11 @@ class LightHandler:
         results: list[LightResult] = [(Done(), [])] * len(deliveries)
         places = list(enumerate(delivery.event for delivery in deliveries))
         rated = [(place, event) for place, event in places if event.type == FEEDBACK]
-        said = [session_values(event) for _, event in places if event.is_ui or event.is_session]
+        said = [session_values(one.event, one.accepted_at) for one in deliveries if is_of_session(one.event)]
         if rated or said:
             await self._database.write(lambda connection: self._batch(connection, rated, said, results))
         for place, event in places:
-            if event.type != FEEDBACK and not event.is_ui and not event.is_session:
+            if event.type != FEEDBACK and not is_of_session(event):
                 results[place] = await self._alone(event)
         return results
 
@@ -55,12 +55,12 @@ class LightHandler:
         self,
         connection: Connection,
         rated: Sequence[tuple[int, Event]],
-        said: Sequence[dict[str, object]],
+        said: Sequence[Row],
         results: list[LightResult],
     ) -> None:
         """What many users' pages send all the time, in one transaction. The last word of each session stays."""
         self._feedback(connection, rated, results)
-        rows.upsert(connection, self._database.insert, sessions, ("tenant", "id"), said, only_of="user_id")
+        write_sessions(connection, self._database.insert, said)
 
     def _feedback(
         self, connection: Connection, events: Sequence[tuple[int, Event]], results: list[LightResult]
@@ -68,32 +68,19 @@ class LightHandler:
         """All feedback of the batch: one question for the owners, one insert."""
         if not events:
             return
-        wanted = {(event.tenant, event.thread_id) for _, event in events}
-        found = connection.execute(
-            select(threads.c.tenant, threads.c.id, threads.c.user_id).where(
-                tuple_(threads.c.tenant, threads.c.id).in_(wanted)
-            )
-        )
-        owned = {(tenant, thread_id, user) for tenant, thread_id, user in found}
-        values = []
+        owned = _owned_threads(connection, [event for _, event in events])
+        written: list[Row] = []
         for place, event in events:
-            if (event.tenant, event.thread_id, event.userid) not in owned:
+            owner = Owner(event.tenant, event.userid)
+            if (owner, event.thread_id) not in owned:
                 results[place] = (NotFoundError(f"no thread {event.thread_id}"), [])
                 continue
-            results[place] = (Done(), [b"{}"])
-            params = event.data["params"]
-            values += [
-                {
-                    "tenant": event.tenant,
-                    "thread_id": event.thread_id,
-                    "item_id": item_id,
-                    "user_id": event.userid,
-                    "kind": params["kind"],
-                    "event_id": event.event_id,
-                }
-                for item_id in params["item_ids"]
-            ]
-        rows.upsert(connection, self._database.insert, feedback, ("tenant", "thread_id", "item_id"), values)
+            try:
+                written += feedback_values(owner, event.event_id, event.data["params"])
+                results[place] = (Done(), [b"{}"])
+            except PermanentError as error:
+                results[place] = (error, [])
+        write_feedback(connection, self._database.insert, written)
 
     async def _alone(self, event: Event) -> LightResult:
         """One event through the ChatKit server."""
@@ -105,7 +92,9 @@ class LightHandler:
             result = await ReadServer(store).process(json.dumps(event.data), context)
         except StoreNotFoundError as error:
             return NotFoundError(str(error)), []
-        except (ValueError, RuntimeError, NotImplementedError) as error:
+        except PermanentError as error:
+            return error, []
+        except (ValueError, NotImplementedError) as error:
             return PermanentError("the request does not fit the thread", kind=type(error).__name__), []
         return Done(), [result.json] if isinstance(result, NonStreamingResult) else []
 
@@ -125,19 +114,21 @@ async def send_action(action: ActionSend, store: SqlStore, context: TurnContext)
     return [_frame(ThreadItemDoneEvent(item=item))]
 
 
-def session_values(event: Event) -> dict[str, object]:
-    """What is kept of a UI or session event: names and ids, no text of the user's."""
-    name = event.type.removeprefix(UI_PREFIX)
-    error = event.data.get("error")
-    return {
-        "tenant": event.tenant,
-        "id": event.data.get("session_id") or event.userid,
-        "user_id": event.userid,
-        "open_thread_id": event.data.get("threadId") or event.data.get("thread_id"),
-        "ready": int(event.is_ui),
-        "last_event": name if event.is_ui else event.type.removeprefix(SESSION_PREFIX),
-        "last_error": str(error.get("name", "Error"))[:200] if isinstance(error, dict) else None,
-    }
+def is_of_session(event: Event) -> bool:
+    """Whether it tells of a browser session, and of no thread."""
+    return event.is_ui or event.is_session
+
+
+def _owned_threads(connection: Connection, events: Sequence[Event]) -> set[tuple[Owner, str | None]]:
+    """The threads that the events name, with whom they belong to: one question for all of them."""
+    # tenants and ids each on their own: a list of pairs takes far longer to put into SQL
+    tenants, ids = {event.tenant for event in events}, {event.thread_id for event in events}
+    found = connection.execute(
+        select(threads.c.tenant, threads.c.id, threads.c.user_id).where(
+            threads.c.tenant.in_(tenants), threads.c.id.in_(ids)
+        )
+    )
+    return {(Owner(tenant, user), thread_id) for tenant, thread_id, user in found}
 
 
 def _frame(event: ClientEffectEvent | ThreadItemDoneEvent) -> bytes:

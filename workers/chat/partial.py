@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from schemas.chatkit import (
     AssistantMessageItem,
+    SDKHiddenContextItem,
     ThreadCreatedEvent,
     ThreadItem,
     ThreadItemAddedEvent,
@@ -13,33 +15,47 @@ from schemas.chatkit import (
     ThreadItemReplacedEvent,
     ThreadItemUpdatedEvent,
     ThreadMetadata,
+    ThreadUpdatedEvent,
+    UserMessageItem,
     stream_event_adapter,
 )
+from workers.chat.context import TurnContext
 from workers.chat.server import ReadServer
+from workers.chat.unit_of_work import TurnStore
 
 
 @dataclass(slots=True)
 class Shown:
-    """Items as the frames left them: `done` ones by id, and `pending` ones in the state that was seen."""
+    """What the frames of an event left on the screen."""
 
     done: dict[str, ThreadItem] = field(default_factory=dict)
+    """Finished items that the event made, by id."""
     pending: dict[str, ThreadItem] = field(default_factory=dict)
+    """Those that it did not finish, in the state that was seen."""
     replaced: dict[str, ThreadItem] = field(default_factory=dict)
-    """Items of earlier events that this one has changed: they are not its own to take back."""
-    thread: ThreadMetadata | None = None
+    """Items of earlier events that it changed."""
+    created: ThreadMetadata | None = None
     """The thread, if it was shown to be made."""
+    updated: ThreadMetadata | None = None
+    """The thread as it was last shown, if its title or status was shown to change."""
 
     @property
-    def live(self) -> list[str]:
-        """Ids of the event's own items on the screen."""
-        return [*self.done, *self.pending]
+    def answer_ids(self) -> list[str]:
+        """Ids of what the event showed of an answer: all that it made but the user's own message."""
+        done = [id_ for id_, item in self.done.items() if not isinstance(item, UserMessageItem)]
+        return [*done, *self.pending]
+
+    @property
+    def kept(self) -> list[ThreadItem]:
+        """The items of an answer that goes no further: unfinished ones only if they say something."""
+        return [*self.replaced.values(), *self.done.values(), *filter(has_text, self.pending.values())]
 
 
 def shown_by(frames: Iterable[bytes], server: ReadServer) -> Shown:
     """Play frames back."""
     shown = Shown()
     for frame in frames:
-        if b'"thread.item.' in frame[:32] or b'"thread.created"' in frame[:32]:
+        if frame.startswith(b'{"type":"thread.'):
             _play(stream_event_adapter().validate_json(frame), shown, server)
     return shown
 
@@ -50,18 +66,51 @@ def _play(event: object, shown: Shown, server: ReadServer) -> None:
             shown.pending[event.item.id] = event.item.model_copy(deep=True)
         case ThreadItemUpdatedEvent():
             server._update_pending_items(shown.pending, event)  # noqa: SLF001  # ChatKit's own way to apply it
-        case ThreadItemReplacedEvent() if event.item.id not in shown.live:
-            shown.replaced[event.item.id] = event.item
-        case ThreadItemDoneEvent() | ThreadItemReplacedEvent():
+        case ThreadItemDoneEvent():
             shown.pending.pop(event.item.id, None)
             shown.done[event.item.id] = event.item
+        case ThreadItemReplacedEvent():
+            _replace(event.item, shown)
         case ThreadItemRemovedEvent():
-            shown.pending.pop(event.item_id, None)
-            shown.done.pop(event.item_id, None)
+            for place in (shown.pending, shown.done, shown.replaced):
+                place.pop(event.item_id, None)
         case ThreadCreatedEvent():
-            shown.thread = event.thread
+            shown.created = event.thread
+        case ThreadUpdatedEvent():
+            shown.updated = event.thread
+
+
+def _replace(item: ThreadItem, shown: Shown) -> None:
+    own = shown.pending.pop(item.id, None) is not None or item.id in shown.done
+    (shown.done if own else shown.replaced)[item.id] = item
 
 
 def has_text(item: ThreadItem) -> bool:
     """Whether an item is an assistant's message that says something."""
     return isinstance(item, AssistantMessageItem) and any(part.text.strip() for part in item.content)
+
+
+async def keep_partial(store: TurnStore, thread_id: str, shown: Shown, context: TurnContext, note: str) -> None:
+    """Store what the request gave and what was shown of its answer, and end the event with a note to the agents.
+
+    Raises:
+        AnsweredError: the whole answer is stored.
+        NotFoundError: the thread was not made.
+        LeaseLostError: another worker has claimed it.
+    """
+    await store.open(thread_id, create=shown.created is not None)
+    if shown.created is not None:
+        await store.save_thread(shown.created, context)
+    thread = await store.load_thread(thread_id, context)
+    if shown.updated is not None:
+        thread.title, thread.status = shown.updated.title, shown.updated.status
+    for item in [*context.given, *shown.kept]:
+        await store.save_item(thread_id, item, context)
+    mark = SDKHiddenContextItem(
+        id=context.next_id("sdk_hidden_context"),
+        thread_id=thread_id,
+        created_at=datetime.now(),  # noqa: DTZ005  # ChatKit's times are naive and local
+        content=note,
+    )
+    await store.save_item(thread_id, mark, context)
+    await store.commit(final=True)

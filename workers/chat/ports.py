@@ -1,11 +1,13 @@
 """What the turn asks of others: an answer, and a way to show it."""
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from chatkit.agents import AgentContext
+from chatkit.types import AudioInput
 
-from schemas.chatkit import ThreadItem, ThreadStreamEvent
+from schemas.chatkit import Action, ThreadItem, ThreadMetadata, ThreadStreamEvent, WidgetItem
 from workers.chat.context import TurnContext
 from workers.policies.delivery import Delivery
 
@@ -17,6 +19,30 @@ class Responder(Protocol):
         self, agent_context: AgentContext[TurnContext], items: Sequence[ThreadItem], active_agent: str | None
     ) -> AsyncIterator[ThreadStreamEvent]:
         """Stream the answer to the last of `items` (oldest first). Failures are raised as `workers.errors`."""
+        ...
+
+
+class ActionHandler(Protocol):
+    """Handles the widget actions of one type by code, where agents are not to be asked."""
+
+    def __call__(
+        self, thread: ThreadMetadata, action: Action[str, Any], sender: WidgetItem | None, context: TurnContext
+    ) -> AsyncIterator[ThreadStreamEvent]:
+        """Stream what comes of the action: `ThreadItemReplacedEvent` changes the widget. Ids: `context.next_id`."""
+        ...
+
+
+ActionHandlers = Mapping[str, ActionHandler]
+"""Action type -> its handler. The agents are told of all others."""
+
+NO_ACTIONS: ActionHandlers = MappingProxyType({})
+
+
+class Transcriber(Protocol):
+    """Turns speech into text."""
+
+    async def __call__(self, audio: AudioInput, context: TurnContext) -> str:
+        """The text for the composer. Failures are raised as `workers.errors`."""
         ...
 
 

@@ -10,9 +10,9 @@ from sqlalchemy import Connection
 from workers.chat import rows
 from workers.chat.context import Owner, TurnContext
 from workers.chat.database import Database
+from workers.chat.page_rows import feedback_values, write_feedback
 from workers.chat.server import ReadServer
 from workers.chat.store import SqlStore
-from workers.chat.tables import feedback
 from workers.errors import NotFoundError, PermanentError
 
 
@@ -46,21 +46,11 @@ class Reads:
         return result.json
 
     async def _feedback(self, params: dict[str, Any], context: TurnContext) -> bytes:
-        values = [
-            {
-                "tenant": context.tenant,
-                "thread_id": params["thread_id"],
-                "item_id": item_id,
-                "user_id": context.user,
-                "kind": params["kind"],
-                "event_id": context.event_id,
-            }
-            for item_id in params["item_ids"]
-        ]
+        values = feedback_values(context.owner, context.event_id, params)
 
         def write(connection: Connection) -> None:
             rows.load_thread(connection, context.owner, params["thread_id"])
-            rows.upsert(connection, self._database.insert, feedback, ("tenant", "thread_id", "item_id"), values)
+            write_feedback(connection, self._database.insert, values)
 
         await self._database.write(write)
         return b"{}"

@@ -1,20 +1,20 @@
-"""The SQL of the conversation store. Every statement names the owner, so nobody reads or changes another's rows."""
+"""The SQL of threads and items. Every statement names the owner, so nobody reads or changes another's rows."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from chatkit.store import NotFoundError
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Connection, Table, and_, delete, exists, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, select, update
 
-from schemas.chatkit import Attachment, Page, ThreadItem, ThreadMetadata
+from schemas.chatkit import Page, ThreadItem, ThreadMetadata
 from workers.chat.context import Owner
-from workers.chat.tables import attachments, items, threads
+from workers.chat.tables import attachments, feedback, items, threads
 
 ITEM: TypeAdapter[ThreadItem] = TypeAdapter(ThreadItem)
-ATTACHMENT: TypeAdapter[Attachment] = TypeAdapter(Attachment)
+THREAD_BODY = set(ThreadMetadata.model_fields) - {"title"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,16 @@ class ItemRow:
 
     item: ThreadItem
     event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A run of a thread's items, oldest first, up to some place in it."""
+
+    items: list[ThreadItem]
+    first_seq: int | None
+    """The place of the first one; None when there is none."""
+    reaches_start: bool
 
 
 def owned_thread(owner: Owner, thread_id: str | ColumnElement[str]) -> ColumnElement[bool]:
@@ -52,12 +62,12 @@ def thread_of(body: str, title: str | None) -> ThreadMetadata:
 
 def thread_values(owner: Owner, thread: ThreadMetadata, epoch: int) -> dict[str, Any]:
     """The row of a thread."""
-    body = thread.model_dump_json(include=set(ThreadMetadata.model_fields) - {"title"})
+    body = thread.model_dump_json(include=THREAD_BODY)
     return {
         "tenant": owner.tenant,
         "id": thread.id,
         "user_id": owner.user,
-        "title": thread.title,
+        "title": storable(thread.title) if thread.title is not None else None,
         "body": body,
         "epoch": epoch,
     }
@@ -92,6 +102,22 @@ def list_items(
     data = [ITEM.validate_json(body) for body in bodies[:limit]]
     more = len(bodies) > limit
     return Page(data=data, has_more=more, after=data[-1].id if more and data else None)
+
+
+def items_before(connection: Connection, owner: Owner, thread_id: str, seq: int | None, limit: int) -> Window:
+    """The last items of a thread, those before the place `seq` if it is given."""
+    query = select(items.c.seq, items.c.body).where(_items_of(owner, thread_id))
+    if seq is not None:
+        query = query.where(items.c.seq < seq)
+    found = connection.execute(query.order_by(items.c.seq.desc()).limit(limit)).all()
+    read = [ITEM.validate_json(row.body) for row in reversed(found)]
+    return Window(read, found[-1].seq if found else None, reaches_start=len(found) < limit)
+
+
+def items_of_event(connection: Connection, owner: Owner, thread_id: str, event_id: str) -> list[ThreadItem]:
+    """The items that an event has made, oldest first."""
+    query = select(items.c.body).where(_items_of(owner, thread_id), items.c.event_id == event_id)
+    return [ITEM.validate_json(body) for body in connection.execute(query.order_by(items.c.seq)).scalars()]
 
 
 def load_item(connection: Connection, owner: Owner, thread_id: str, item_id: str) -> ThreadItem:
@@ -132,78 +158,23 @@ def delete_items(connection: Connection, owner: Owner, thread_id: str, item_ids:
 
 def set_title(connection: Connection, owner: Owner, thread_id: str, title: str) -> None:
     """Change the title and nothing else: a turn may be writing the rest. Raises NotFoundError."""
-    changed = connection.execute(update(threads).where(owned_thread(owner, thread_id)).values(title=title))
+    statement = update(threads).where(owned_thread(owner, thread_id)).values(title=storable(title))
+    changed = connection.execute(statement)
     if changed.rowcount == 0:
         raise NotFoundError(f"no thread {thread_id}")
 
 
 def delete_thread(connection: Connection, owner: Owner, thread_id: str) -> None:
-    """Delete a thread with its items. Deleting it twice is no error, deleting another's does nothing."""
-    connection.execute(delete(items).where(_items_of(owner, thread_id)))
+    """Delete a thread and what hangs on it. Deleting it twice is no error, deleting another's does nothing.
+
+    The marks of its answered events stay: a late redelivery of one must not make the thread again.
+    """
+    for table in (items, feedback, attachments):
+        mine = and_(table.c.tenant == owner.tenant, table.c.thread_id == thread_id)
+        connection.execute(delete(table).where(mine, exists().where(owned_thread(owner, thread_id))))
     connection.execute(delete(threads).where(owned_thread(owner, thread_id)))
 
 
-def save_attachment(connection: Connection, insert: Any, owner: Owner, attachment: Attachment) -> None:
-    """Upsert an attachment's metadata. Raises NotFoundError: the id is another user's."""
-    statement = insert(attachments).values(
-        tenant=owner.tenant, id=attachment.id, user_id=owner.user, body=ATTACHMENT.dump_json(attachment).decode()
-    )
-    saved = connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["tenant", "id"],
-            set_={"body": statement.excluded.body},
-            where=attachments.c.user_id == owner.user,
-        )
-    )
-    if saved.rowcount == 0:
-        raise NotFoundError(f"no attachment {attachment.id}")
-
-
-def load_attachment(connection: Connection, owner: Owner, attachment_id: str) -> Attachment:
-    """Raises NotFoundError."""
-    query = select(attachments.c.body).where(_owned_attachment(owner, attachment_id))
-    body = (connection.execute(query)).scalar()
-    if body is None:
-        raise NotFoundError(f"no attachment {attachment_id}")
-    return ATTACHMENT.validate_json(body)
-
-
-def delete_attachment(connection: Connection, owner: Owner, attachment_id: str) -> None:
-    """A missing one is no error."""
-    connection.execute(delete(attachments).where(_owned_attachment(owner, attachment_id)))
-
-
-def _owned_attachment(owner: Owner, attachment_id: str) -> ColumnElement[bool]:
-    return and_(
-        attachments.c.tenant == owner.tenant, attachments.c.id == attachment_id, attachments.c.user_id == owner.user
-    )
-
-
-def upsert(
-    connection: Connection,
-    insert: Any,
-    table: Table,
-    keys: Sequence[str],
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    only_of: str | None = None,
-) -> None:
-    """Write rows in one statement; of rows with the same key the last one stays.
-
-    Args:
-        connection: in a write transaction.
-        insert: the dialect's.
-        table: where to.
-        keys: its primary key.
-        rows: all with the same columns.
-        only_of: a column that must agree with the row that is there, else the row is left as it is.
-    """
-    if not rows:
-        return
-    statement = insert(table)
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-    where = None if only_of is None else table.c[only_of] == statement.excluded[only_of]
-    latest = {tuple(row[key] for key in keys): row for row in rows}
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=list(keys), set_=changed, where=where), list(latest.values())
-    )
+def storable(text: str) -> str:
+    """PostgreSQL's text holds every character but NUL. (In JSON it is escaped.)"""
+    return text.replace("\0", "")

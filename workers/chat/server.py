@@ -1,7 +1,7 @@
 """The official ChatKit server inside the worker. The protocol is theirs; this says what an answer is made of."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any
@@ -9,13 +9,16 @@ from typing import Any
 from chatkit.agents import AgentContext
 from chatkit.errors import BaseStreamError
 from chatkit.server import ChatKitServer, NonStreamingResult, StreamingResult
-from chatkit.types import is_streaming_req
+from chatkit.types import AudioInput, TranscriptionResult, is_streaming_req
 
 from schemas.chatkit import (
     Action,
     HiddenContextItem,
     SyncCustomActionResponse,
     ThreadItem,
+    ThreadItemDoneEvent,
+    ThreadItemRemovedEvent,
+    ThreadItemReplacedEvent,
     ThreadMetadata,
     ThreadStreamEvent,
     UserMessageItem,
@@ -23,9 +26,12 @@ from schemas.chatkit import (
     request_adapter,
 )
 from workers.chat.context import TurnContext
-from workers.chat.ports import Responder
+from workers.chat.ports import ActionHandlers, Responder, Transcriber
 from workers.chat.store import AttachmentRecords, IdStore
 from workers.chat.unit_of_work import TurnStore
+
+Events = AsyncGenerator[ThreadStreamEvent, None]
+Start = Callable[[], Awaitable[AsyncIterator[ThreadStreamEvent]]]
 
 HISTORY = 100
 """Items of the thread that the agents get to see, the last ones."""
@@ -62,50 +68,34 @@ class ReadServer(CachedServer):
 class WorkerChatServer(CachedServer):
     """One turn over the store of that turn. Whatever ends the answer is kept on the context for the policies."""
 
-    def __init__(self, store: TurnStore, responder: Responder) -> None:
+    def __init__(
+        self, store: TurnStore, responder: Responder, actions: ActionHandlers, transcriber: Transcriber | None
+    ) -> None:
         super().__init__(store, AttachmentRecords())
         self._turn_store = store
-        self._responder = responder
+        self._responder, self._actions, self._transcriber = responder, actions, transcriber
+        self._streams: list[Events] = []
 
-    async def respond(
+    async def aclose(self) -> None:
+        """End what still answers: ChatKit's generators leave what they iterate to the garbage collector."""
+        for stream in self._streams:
+            await stream.aclose()
+
+    def respond(
         self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: TurnContext
     ) -> AsyncIterator[ThreadStreamEvent]:
         """Stream the answer of the agents."""
-        store = self._turn_store
-        try:
-            store.restore(thread)
-            if input_user_message is not None:
-                # The user's side is stored before the answer begins, so that a reload shows it. Nothing else is: a
-                # client tool's output or a structured input must be found as it was, should this run be repeated.
-                await store.commit()
-            agent_context = AgentContext[TurnContext](thread=thread, store=store, request_context=context)
-            answer = self._responder.respond(agent_context, store.recent_items(HISTORY), thread.metadata.get(AGENT_KEY))
-            async with aclosing(answer) as events:  # type: ignore[type-var]  # a generator, as every async def with yield
-                async for event in events:
-                    yield event
-        except BaseStreamError:
-            raise  # meant for the user: ChatKit shows it
-        except Exception as error:  # noqa: BLE001  # ChatKit would make an error frame of it; the policies decide
-            context.fail(error)
+        return self._keep(lambda: self._answer(thread, input_user_message, context), context)
 
-    async def action(
+    def action(
         self,
         thread: ThreadMetadata,
         action: Action[str, Any],
         sender: WidgetItem | None,
         context: TurnContext,
     ) -> AsyncIterator[ThreadStreamEvent]:
-        """Tell the agents what the user did in a widget, and stream what they make of it."""
-        text = f"The user chose the action {action.type!r} with the payload {json.dumps(action.payload)}"
-        item = HiddenContextItem(
-            id=context.next_id("message"),
-            thread_id=thread.id,
-            created_at=datetime.now(),  # noqa: DTZ005  # ChatKit's times are naive and local
-            content=f"{text} in the widget {sender.id}." if sender else f"{text}.",
-        )
-        await self._turn_store.add_thread_item(thread.id, item, context)
-        async for event in self.respond(thread, None, context):
-            yield event
+        """Stream what the action's handler makes of it; without one the agents are told of it and answer."""
+        return self._keep(lambda: self._act(thread, action, sender, context), context)
 
     async def sync_action(
         self,
@@ -114,13 +104,95 @@ class WorkerChatServer(CachedServer):
         sender: WidgetItem | None,
         context: TurnContext,
     ) -> SyncCustomActionResponse:
-        """Note the action in the conversation; the widget stays as it is."""
-        async for _ in self.action(thread, action, sender, context):
-            pass
+        """What the action's handler makes of its widget.
+
+        Without a handler the widget stays as it is and the agents learn of the action with the next message: the page
+        waits for this one answer, and would show nothing else of theirs.
+        """
+        if action.type not in self._actions:
+            await self._note(thread, action, sender, context)
+            return SyncCustomActionResponse(updated_item=sender)
+        updated: ThreadItem | None = sender
+        async for event in self.action(thread, action, sender, context):
+            updated = await self._apply(event, thread, context) or updated
         context.raise_failure()
-        return SyncCustomActionResponse(updated_item=sender)
+        return SyncCustomActionResponse(updated_item=updated)
+
+    async def transcribe(self, audio_input: AudioInput, context: TurnContext) -> TranscriptionResult:
+        """The text of what was said. Raises NotImplementedError: nobody listens here."""
+        if self._transcriber is None:
+            return await super().transcribe(audio_input, context)
+        return TranscriptionResult(text=await self._transcriber(audio_input, context))
 
     async def handle_stream_cancelled(
         self, thread: ThreadMetadata, pending_items: list[ThreadItem], context: TurnContext
     ) -> None:
         """Nothing: a turn that is interrupted runs again, and what a user's cancel leaves is `TurnHandler`'s."""
+
+    def _keep(self, start: Start, context: TurnContext) -> Events:
+        """Remember the stream, to end it."""
+        stream = self._kept(start, context)
+        self._streams.append(stream)
+        return stream
+
+    async def _kept(self, start: Start, context: TurnContext) -> Events:
+        """An answer whose end is known: what is raised is kept, since ChatKit would make an error frame of it."""
+        try:
+            async with aclosing(await start()) as events:  # type: ignore[type-var]  # every async def with yield has it
+                async for event in events:
+                    yield event
+        except BaseStreamError:
+            context.error_is_told = True
+            raise  # meant for the user: ChatKit shows it
+        except Exception as error:  # noqa: BLE001  # the policies decide about it
+            context.fail(error)
+
+    async def _answer(
+        self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: TurnContext
+    ) -> AsyncIterator[ThreadStreamEvent]:
+        """Ask the agents."""
+        store = self._turn_store
+        store.restore(thread)
+        context.given = store.view.written()
+        if input_user_message is not None:
+            # The user's side is stored before the answer begins, so that a reload shows it. Nothing else is: a
+            # client tool's output or a structured input must be found as it was, should this run be repeated.
+            await store.commit()
+        agent_context = AgentContext[TurnContext](thread=thread, store=store, request_context=context)
+        return self._responder.respond(agent_context, store.view.recent(HISTORY), thread.metadata.get(AGENT_KEY))
+
+    async def _act(
+        self, thread: ThreadMetadata, action: Action[str, Any], sender: WidgetItem | None, context: TurnContext
+    ) -> AsyncIterator[ThreadStreamEvent]:
+        """Ask the action's handler; without one, tell the agents."""
+        handler = self._actions.get(action.type)
+        if handler is not None:
+            return handler(thread, action, sender, context)
+        await self._note(thread, action, sender, context)
+        return await self._answer(thread, None, context)
+
+    async def _note(
+        self, thread: ThreadMetadata, action: Action[str, Any], sender: WidgetItem | None, context: TurnContext
+    ) -> None:
+        """Tell the agents of an action, as hidden context."""
+        said = {"action": action.type, "payload": action.payload, "widget": sender.id if sender else None}
+        item = HiddenContextItem(
+            id=context.next_id("message"),
+            thread_id=thread.id,
+            created_at=datetime.now(),  # noqa: DTZ005  # ChatKit's times are naive and local
+            # the payload is the page's word: a typed </HiddenContext> in it must not end the context
+            content="The user chose an action: " + json.dumps(said).replace("<", "\\u003c"),
+        )
+        await self._turn_store.add_thread_item(thread.id, item, context)
+
+    async def _apply(self, event: ThreadStreamEvent, thread: ThreadMetadata, context: TurnContext) -> ThreadItem | None:
+        """Store what a stream would store; the item that the event shows."""
+        match event:
+            case ThreadItemDoneEvent() | ThreadItemReplacedEvent():
+                await self.store.save_item(thread.id, event.item, context)
+                return event.item
+            case ThreadItemRemovedEvent():
+                await self.store.delete_thread_item(thread.id, event.item_id, context)
+            case _:
+                pass  # only streams have somewhere to show it
+        return None

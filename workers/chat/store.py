@@ -12,9 +12,12 @@ from schemas.chatkit import (
     ThreadMetadata,
 )
 from schemas.events import thread_id_of
-from workers.chat import rows
+from workers.chat import attachment_rows, rows
 from workers.chat.context import TurnContext
 from workers.chat.database import Database
+
+MAX_PAGE = 100
+"""Rows that one request gets at most, however many it asks for."""
 
 
 class IdStore(Store[TurnContext]):
@@ -45,7 +48,7 @@ class SqlStore(IdStore):
         self, limit: int, after: str | None, order: str, context: TurnContext
     ) -> Page[ThreadMetadata]:
         return await self._database.read(
-            lambda connection: rows.list_threads(connection, context.owner, after, limit, order)
+            lambda connection: rows.list_threads(connection, context.owner, after, bounded(limit), order)
         )
 
     async def load_thread_items(
@@ -53,7 +56,7 @@ class SqlStore(IdStore):
     ) -> Page[ThreadItem]:
         def read(connection: Connection) -> Page[ThreadItem]:
             rows.load_thread(connection, context.owner, thread_id)
-            return rows.list_items(connection, context.owner, thread_id, after, limit, order)
+            return rows.list_items(connection, context.owner, thread_id, after, bounded(limit), order)
 
         return await self._database.read(read)
 
@@ -84,23 +87,35 @@ class SqlStore(IdStore):
     async def save_attachment(self, attachment: Attachment, context: TurnContext) -> None:
         insert = self._database.insert
         await self._database.write(
-            lambda connection: rows.save_attachment(connection, insert, context.owner, attachment)
+            lambda connection: attachment_rows.save_attachment(connection, insert, context.owner, attachment)
         )
 
     async def load_attachment(self, attachment_id: str, context: TurnContext) -> Attachment:
         return await self._database.read(
-            lambda connection: rows.load_attachment(connection, context.owner, attachment_id)
+            lambda connection: attachment_rows.load_attachment(connection, context.owner, attachment_id)
         )
 
     async def delete_attachment(self, attachment_id: str, context: TurnContext) -> None:
-        await self._database.write(lambda connection: rows.delete_attachment(connection, context.owner, attachment_id))
+        await self._database.write(
+            lambda connection: attachment_rows.delete_attachment(connection, context.owner, attachment_id)
+        )
 
 
 class AttachmentRecords(AttachmentStore[TurnContext]):
     """Attachments by their metadata: the bytes are for a service of the deployment's own."""
 
     async def create_attachment(self, input: AttachmentCreateParams, context: TurnContext) -> Attachment:  # noqa: A002  # the SDK's name
-        return FileAttachment(id=context.next_id("attachment"), name=input.name, mime_type=input.mime_type)
+        return FileAttachment(
+            id=context.next_id("attachment"),
+            name=input.name,
+            mime_type=input.mime_type,
+            metadata={"size_bytes": input.size},  # ours: clients do not get it back
+        )
 
     async def delete_attachment(self, attachment_id: str, context: TurnContext) -> None:
         """There are no bytes to delete; the metadata is the store's."""
+
+
+def bounded(limit: int) -> int:
+    """The size of a page, whatever a client asks for."""
+    return max(1, min(limit, MAX_PAGE))

@@ -1,6 +1,6 @@
 """The tables of the conversation store. Changing one needs a migration (`migrations/versions/`)."""
 
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
 
 metadata = MetaData()
 
@@ -41,7 +41,9 @@ attachments = Table(
     Column("id", String(128), primary_key=True),
     Column("user_id", String(128), nullable=False),
     Column("body", Text, nullable=False),
+    Column("thread_id", String(128)),
 )
+Index("attachments_of_thread", attachments.c.tenant, attachments.c.thread_id)
 
 feedback = Table(
     "feedback",
@@ -73,5 +75,6 @@ sessions = Table(
     Column("ready", Integer, nullable=False, default=0),
     Column("last_event", String(64), nullable=False),
     Column("last_error", String(200)),
+    Column("last_seen", DateTime(timezone=True)),
 )
 """What the pages of a user last said: no text of theirs."""

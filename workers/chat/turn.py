@@ -2,35 +2,66 @@
 
 import asyncio
 import json
-from contextlib import aclosing
-from datetime import datetime, timedelta
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from datetime import timedelta
 
 from chatkit.server import NonStreamingResult
 from chatkit.store import NotFoundError as StoreNotFoundError
 
-from schemas.chatkit import SDKHiddenContextItem, ThreadItemRemovedEvent, UserMessageItem
+from schemas.chatkit import (
+    HiddenContextItem,
+    SDKHiddenContextItem,
+    ThreadItemDoneEvent,
+    ThreadItemRemovedEvent,
+    UserMessageItem,
+)
 from schemas.events import Event
 from schemas.outcome import Cancelled, CancelReason, Done, Outcome
 from workers.chat.context import Owner, TurnContext
 from workers.chat.database import Database
-from workers.chat.partial import Shown, has_text, shown_by
-from workers.chat.ports import Frames, FrameSource, Responder
+from workers.chat.fence import AnsweredError
+from workers.chat.partial import Shown, keep_partial, shown_by
+from workers.chat.ports import NO_ACTIONS, ActionHandlers, Frames, FrameSource, Responder, Transcriber
 from workers.chat.server import ReadServer, WorkerChatServer
 from workers.chat.store import SqlStore
-from workers.chat.unit_of_work import AnsweredError, TurnStore
+from workers.chat.unit_of_work import TurnStore
 from workers.errors import CancelRequestedError, NotFoundError, PermanentError, TransientError
 from workers.policies.delivery import Delivery
 
 DATA, END = b"data: ", b"\n\n"
 STREAM_ERROR = b'{"type":"error","code":"stream.error"'
+FINAL = b'"allow_retry":false'
+CREATE = "chatkit.threads.create"
+UNFIT = "the request does not fit the thread"
 CANCELLED_TEXT = "The user cancelled the stream. Stop responding to the prior request."
+STOPPED_TEXT = "The stream was stopped. Stop responding to the prior request."
 
 
 class TurnHandler:
-    """Runs a delivery. Failures are raised as `workers.errors`, for the policies to decide about."""
+    """Runs a delivery. Failures are raised as `workers.errors`, for the policies to decide about.
 
-    def __init__(self, database: Database, responder: Responder, frames: FrameSource, *, longest: timedelta) -> None:
-        self._database, self._responder, self._frames = database, responder, frames
+    Args:
+        database: where conversations are kept.
+        responder: the agents.
+        frames: the way to the clients.
+        longest: how long a turn may take.
+        actions: widget actions that code handles; the agents are told of all others.
+        transcriber: for `input.transcribe`; without one it is refused.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        responder: Responder,
+        frames: FrameSource,
+        *,
+        longest: timedelta,
+        actions: ActionHandlers = NO_ACTIONS,
+        transcriber: Transcriber | None = None,
+    ) -> None:
+        self._database, self._frames = database, frames
+        self._responder, self._actions, self._transcriber = responder, actions, transcriber
         self._longest_seconds = longest.total_seconds()
         self._player = ReadServer(SqlStore(database))
 
@@ -39,36 +70,42 @@ class TurnHandler:
         context = TurnContext(
             Owner(event.tenant, event.userid), event.event_id, attempt=delivery.attempt, stop=delivery.stop
         )
-        store = TurnStore(self._database, context.owner, event.event_id, delivery.lease.epoch)
+        if delivery.stop.reason is not None:
+            return await self._stop(delivery, context)  # stopped while nobody ran it
         try:
             async with asyncio.timeout(self._longest_seconds):
-                return await self._run(delivery, context, store)
+                return await self._run(delivery, context)
         except (CancelRequestedError, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError):
                 if delivery.stop.reason is None:
                     raise  # the worker drains, or the lease is lost: nothing is written, the event runs again
                 _uncancel()
-            return await self._stop(delivery, context, store)
+            return await self._stop(delivery, context)
         except TimeoutError:
             raise TransientError(f"the turn took more than {self._longest_seconds:g} s", kind="TurnTimeout") from None
 
-    async def _run(self, delivery: Delivery, context: TurnContext, store: TurnStore) -> Outcome:
+    async def _run(self, delivery: Delivery, context: TurnContext) -> Outcome:
+        store = self._store(delivery, context)
+        frames = self._frames.open(delivery)
         try:
             await self._open(delivery, store)
+            shown = await self._shown(delivery)
+            await self._take_back(frames, store, context, delivery.event, shown)
+            await self._answer(delivery.event, store, context, frames, shown)
+            # The order: what clients are to see is in the stream before the store says that the event is answered.
+            await frames.flush()
+            await store.commit(final=True)
         except AnsweredError:
-            return Done()  # every frame was in the stream before the answer was stored
-        frames = self._frames.open(delivery)
-        shown = await self._shown(delivery)
-        await self._take_back(frames, store, context, delivery.event, shown)
-        await self._answer(delivery.event, WorkerChatServer(store, self._responder), context, frames, shown)
-        # The order: what clients are to see is in the stream before the store says that the event is answered.
-        await frames.flush()
-        await store.commit(final=True)
+            if delivery.next_frame == 1:
+                await self._show_stored(delivery.event, store, frames)
         return Done()
+
+    def _store(self, delivery: Delivery, context: TurnContext) -> TurnStore:
+        return TurnStore(self._database, context.owner, context.event_id, delivery.lease.epoch)
 
     async def _open(self, delivery: Delivery, store: TurnStore) -> None:
         event = delivery.event
-        create = event.type == "chatkit.threads.create"
+        create = event.type == CREATE
         if event.thread_id is None or (create and delivery.next_frame == 1):
             # Of an event that has shown nothing there is nothing to be found, since frames are shown before anything
             # of an answer is stored: the first commit, which is fenced as well, saves a transaction.
@@ -79,28 +116,23 @@ class TurnHandler:
             raise NotFoundError(str(error)) from None
 
     async def _answer(
-        self, event: Event, server: WorkerChatServer, context: TurnContext, frames: Frames, shown: Shown | None
+        self, event: Event, store: TurnStore, context: TurnContext, frames: Frames, shown: Shown | None
     ) -> None:
         """Drain the server. It swallows most errors of an answer: the context has them."""
+        server = WorkerChatServer(store, self._responder, self._actions, self._transcriber)
         try:
-            result = await server.process(json.dumps(event.data), context)
-            if isinstance(result, NonStreamingResult):
-                context.raise_failure()
-                await frames.send(result.json)
-                return
-            async with aclosing(result.json_events) as chunks:
-                async for chunk in chunks:
-                    frame = chunk[len(DATA) : -len(END)]
-                    if frame.startswith(STREAM_ERROR):
-                        context.raise_failure()
-                        raise RuntimeError("ChatKit ended the stream with an error of its own")
-                    if shown is None or not _was_shown(frame, shown):
-                        await frames.send(frame)
+            async with aclosing(server):
+                result = await server.process(json.dumps(event.data), context)
+                if isinstance(result, NonStreamingResult):
+                    if shown is None:
+                        await frames.send(result.json)
+                else:
+                    await _relay(result.json_events, context, frames, shown)
         except StoreNotFoundError as error:
             raise NotFoundError(str(error)) from None
         except (ValueError, NotImplementedError) as error:
-            # ChatKit's word for a request that does not fit the thread; it names ids, not text
-            raise PermanentError("the request does not fit the thread", kind=type(error).__name__) from None
+            # ChatKit's word for a request that does not fit the thread; its text may hold what people wrote
+            raise PermanentError(UNFIT, kind=type(error).__name__) from None
         context.raise_failure()
 
     async def _shown(self, delivery: Delivery) -> Shown | None:
@@ -113,46 +145,51 @@ class TurnHandler:
         self, frames: Frames, store: TurnStore, context: TurnContext, event: Event, shown: Shown | None
     ) -> None:
         """Remove what an earlier attempt showed of its answer; the user's own message stays."""
-        for item_id in shown.live if shown else ():
-            item = shown.done.get(item_id) if shown else None
-            if isinstance(item, UserMessageItem):
-                continue
+        for item_id in shown.answer_ids if shown else ():
             removal = ThreadItemRemovedEvent(item_id=item_id)
             await frames.send(removal.model_dump_json(exclude_none=True).encode())
-            if event.thread_id is not None and store.has(item_id):
+            if event.thread_id is not None and store.view.get(item_id) is not None:
                 await store.delete_thread_item(event.thread_id, item_id, context)
 
-    async def _stop(self, delivery: Delivery, context: TurnContext, store: TurnStore) -> Outcome:
-        """The user stopped it: keep exactly what clients have seen of the answer, and tell the agents of the stop."""
-        reason = delivery.stop.reason or CancelReason.USER
-        thread_id = delivery.event.thread_id
-        if thread_id is None or reason is not CancelReason.USER:
-            return Cancelled(reason)
-        shown = shown_by(await self._frames.shown(delivery), self._player)
-        partial = TurnStore(self._database, context.owner, delivery.event.event_id, delivery.lease.epoch)
-        try:
-            await partial.open(thread_id, create=shown.thread is not None)
-        except (AnsweredError, StoreNotFoundError):
-            return Cancelled(reason)
-        if shown.thread is not None:
-            await partial.save_thread(shown.thread, context)
-        for item in [*shown.replaced.values(), *shown.done.values(), *filter(has_text, shown.pending.values())]:
-            await partial.save_item(thread_id, item, context)
-        mark = SDKHiddenContextItem(
-            id=context.next_id("sdk_hidden_context"),
-            thread_id=thread_id,
-            created_at=datetime.now(),  # noqa: DTZ005  # ChatKit's times are naive and local
-            content=CANCELLED_TEXT,
-        )
-        await partial.save_item(thread_id, mark, context)
-        await partial.commit(final=True)
+    async def _show_stored(self, event: Event, store: TurnStore, frames: Frames) -> None:
+        """The answer is stored, but its stream is gone: events may be published again after the retention."""
+        for item in await store.answer(str(event.thread_id)):
+            said = isinstance(item, UserMessageItem) and event.type == CREATE  # by ChatKit, before the store was asked
+            if not said and not isinstance(item, HiddenContextItem | SDKHiddenContextItem):
+                await frames.send(self._player._serialize(ThreadItemDoneEvent(item=item)))  # noqa: SLF001  # as ChatKit
+        await frames.flush()
+
+    async def _stop(self, delivery: Delivery, context: TurnContext) -> Outcome:
+        """Keep exactly what clients have seen of the answer, and tell the agents that it was stopped."""
+        reason, thread_id = delivery.stop.reason or CancelReason.USER, delivery.event.thread_id
+        if thread_id is not None and reason is not CancelReason.THREAD_DELETED:
+            shown = shown_by(await self._frames.shown(delivery), self._player)
+            note = CANCELLED_TEXT if reason is CancelReason.USER else STOPPED_TEXT
+            with suppress(AnsweredError, StoreNotFoundError):  # it came to its end after all, or was never begun
+                await keep_partial(self._store(delivery, context), thread_id, shown, context, note)
         return Cancelled(reason)
+
+
+async def _relay(
+    stream: AsyncGenerator[bytes, None], context: TurnContext, frames: Frames, shown: Shown | None
+) -> None:
+    """Show the frames as they come, but for those that an earlier attempt has shown."""
+    async with aclosing(stream) as chunks:
+        async for chunk in chunks:
+            frame = chunk[len(DATA) : -len(END)]
+            if frame.startswith(STREAM_ERROR) and not context.error_is_told:
+                context.raise_failure()
+                if FINAL in frame:
+                    raise PermanentError(UNFIT, kind="WrongItem")
+                raise RuntimeError("ChatKit ended the stream with an error of its own")
+            if shown is None or not _was_shown(frame, shown):
+                await frames.send(frame)
 
 
 def _was_shown(frame: bytes, shown: Shown) -> bool:
     """Whether an earlier attempt has shown this: the thread's creation and the user's message are said once."""
     if frame.startswith(b'{"type":"thread.created"'):
-        return shown.thread is not None
+        return shown.created is not None
     if frame.startswith(b'{"type":"thread.item.done"'):
         item = json.loads(frame)["item"]
         return item["type"] == "user_message" and item["id"] in shown.done

@@ -1,27 +1,20 @@
 """The store of one turn: reads once, buffers what is written, commits in few transactions, fenced by the epoch.
 
-A transaction costs more than a millisecond of CPU, and a turn that fails must leave nothing half done behind.
+A transaction costs CPU, and a turn that fails must leave nothing half done behind.
 """
 
-from typing import Any
-
 from chatkit.store import NotFoundError
-from sqlalchemy import Connection, and_, select, update
+from sqlalchemy import Connection
 
 from schemas.chatkit import Attachment, Page, ThreadItem, ThreadMetadata
-from workers.chat import rows
+from workers.chat import attachment_rows, fence, rows
 from workers.chat.context import Owner, TurnContext
 from workers.chat.database import Database
 from workers.chat.store import IdStore
-from workers.chat.tables import threads, turns
-from workers.errors import LeaseLostError
+from workers.chat.view import ThreadView
 
-WINDOW = 500
-"""Items of a thread that a turn reads at its beginning. Older ones are read page by page when asked for."""
-
-
-class AnsweredError(Exception):
-    """The final answer of this event is stored already: there is nothing to run."""
+WINDOW = 100
+"""Items of a thread that a turn reads at its beginning, and older ones at a time when they are asked for."""
 
 
 class TurnStore(IdStore):
@@ -32,12 +25,9 @@ class TurnStore(IdStore):
         self._owner, self._event_id, self._epoch = owner, event_id, epoch
         self._thread: ThreadMetadata | None = None
         self._saved: ThreadMetadata | None = None
-        self._items: dict[str, ThreadItem] = {}
-        self._window_is_all = True
         self._made_before = False
-        self._written: dict[str, None] = {}
-        self._deleted: dict[str, None] = {}
         self._attachments: dict[str, Attachment] = {}
+        self.view = ThreadView()
 
     async def open(self, thread_id: str, *, create: bool) -> None:
         """Claim the thread for this turn's epoch, and read it.
@@ -51,18 +41,19 @@ class TurnStore(IdStore):
             LeaseLostError: a later attempt has claimed the thread.
             NotFoundError: no such thread, or not the owner's.
         """
-        page = await self._database.write(lambda connection: self._open(connection, thread_id, create=create))
-        if page is None or self._saved is None:
+        opened = await self._database.write(lambda connection: self._open(connection, thread_id, create=create))
+        if opened is None:
             return
+        self._saved, window = opened
         self._thread = self._saved.model_copy(deep=True)
         self._made_before = create
-        self._items = {item.id: item for item in reversed(page.data)}
-        self._window_is_all = not page.has_more
+        self.view.take(window)
 
     async def commit(self, *, final: bool = False) -> None:
         """Write what is buffered, in one transaction; `final` marks the event as answered.
 
         Raises:
+            AnsweredError: the thread was not opened, and an earlier run has stored the answer.
             LeaseLostError: a later attempt has claimed the thread, or it is gone. Nothing is written.
         """
         thread = self._thread
@@ -70,17 +61,14 @@ class TurnStore(IdStore):
             return
         await self._database.write(lambda connection: self._write(connection, thread, final=final))
         self._saved = thread.model_copy(deep=True)
-        self._written.clear()
-        self._deleted.clear()
         self._attachments.clear()
+        self.view.committed()
 
-    def recent_items(self, limit: int) -> list[ThreadItem]:
-        """The last items of the thread, oldest first."""
-        return list(self._items.values())[-limit:]
-
-    def has(self, item_id: str) -> bool:
-        """Whether the thread holds the item, as the turn sees it."""
-        return item_id in self._items
+    async def answer(self, thread_id: str) -> list[ThreadItem]:
+        """What this event has put into the thread by now, oldest first."""
+        return await self._database.read(
+            lambda connection: rows.items_of_event(connection, self._owner, thread_id, self._event_id)
+        )
 
     async def load_thread(self, thread_id: str, context: TurnContext) -> ThreadMetadata:
         return self._own(thread_id)
@@ -95,8 +83,9 @@ class TurnStore(IdStore):
     def restore(self, thread: ThreadMetadata) -> None:
         """Give ChatKit's object of the thread what earlier attempts have made of it."""
         if self._saved is not None:
-            for name in ("title", "status", "metadata", "allowed_image_domains"):
-                setattr(thread, name, getattr(self._saved.model_copy(deep=True), name))
+            saved = self._saved.model_copy(deep=True)
+            for name in ThreadMetadata.model_fields:
+                setattr(thread, name, getattr(saved, name))
 
     async def load_threads(
         self, limit: int, after: str | None, order: str, context: TurnContext
@@ -109,26 +98,15 @@ class TurnStore(IdStore):
         self, thread_id: str, after: str | None, limit: int, order: str, context: TurnContext
     ) -> Page[ThreadItem]:
         self._own(thread_id)
-        ids = list(self._items)
-        if order == "desc":
-            ids.reverse()
-        if after in self._items:
-            ids = ids[ids.index(after) + 1 :]
-        elif after is not None:
-            ids = []
-        if not self._window_is_all and (order == "asc" or len(ids) <= limit):
-            return await self._database.read(
-                lambda connection: rows.list_items(connection, self._owner, thread_id, after, limit, order)
-            )
-        data = [self._items[id_] for id_ in ids[:limit]]
-        more = len(ids) > limit
-        return Page(data=data, has_more=more, after=data[-1].id if more and data else None)
+        while not self.view.covers(after, limit, order):
+            await self._read_older(thread_id)
+        return self.view.page(after, limit, order)
 
     async def load_item(self, thread_id: str, item_id: str, context: TurnContext) -> ThreadItem:
         self._own(thread_id)
-        if item_id in self._items:
-            return self._items[item_id]
-        if self._window_is_all or item_id in self._deleted:
+        if (item := self.view.get(item_id)) is not None:
+            return item
+        if not self.view.may_hold(item_id):
             raise NotFoundError(f"no item {item_id}")
         return await self._database.read(lambda connection: rows.load_item(connection, self._owner, thread_id, item_id))
 
@@ -137,15 +115,13 @@ class TurnStore(IdStore):
 
     async def save_item(self, thread_id: str, item: ThreadItem, context: TurnContext) -> None:
         self._own(thread_id)
-        self._items[item.id] = item
-        self._written[item.id] = None
-        self._deleted.pop(item.id, None)
+        if self.view.get(item.id) is None and self.view.may_hold(item.id):
+            await self._find(thread_id, item.id)  # an old item is changed where it stands
+        self.view.put(item)
 
     async def delete_thread_item(self, thread_id: str, item_id: str, context: TurnContext) -> None:
         self._own(thread_id)
-        self._items.pop(item_id, None)
-        self._written.pop(item_id, None)
-        self._deleted[item_id] = None
+        self.view.remove(item_id)
 
     async def delete_thread(self, thread_id: str, context: TurnContext) -> None:
         raise NotImplementedError("a turn does not delete its thread")
@@ -157,7 +133,7 @@ class TurnStore(IdStore):
         if attachment_id in self._attachments:
             return self._attachments[attachment_id]
         return await self._database.read(
-            lambda connection: rows.load_attachment(connection, self._owner, attachment_id)
+            lambda connection: attachment_rows.load_attachment(connection, self._owner, attachment_id)
         )
 
     async def delete_attachment(self, attachment_id: str, context: TurnContext) -> None:
@@ -168,65 +144,44 @@ class TurnStore(IdStore):
             raise NotFoundError(f"no thread {thread_id}")
         return self._thread
 
-    def _open(self, connection: Connection, thread_id: str, *, create: bool) -> Page[ThreadItem] | None:
-        """One transaction: is it answered, is the thread ours, and what is in it."""
-        answered = select(turns.c.thread_id).where(
-            turns.c.tenant == self._owner.tenant, turns.c.event_id == self._event_id
+    async def _find(self, thread_id: str, item_id: str) -> None:
+        """Read back to an item, if the thread has it."""
+        try:
+            await self._database.read(lambda connection: rows.load_item(connection, self._owner, thread_id, item_id))
+        except NotFoundError:
+            return
+        while self.view.get(item_id) is None and not self.view.is_all:
+            await self._read_older(thread_id)
+
+    async def _read_older(self, thread_id: str) -> None:
+        first = self.view.first_seq
+        older = await self._database.read(
+            lambda connection: rows.items_before(connection, self._owner, thread_id, first, WINDOW)
         )
-        if connection.execute(answered).first() is not None:
-            raise AnsweredError(self._event_id)
-        if not self._claim(connection, thread_id, missing_ok=create):
+        self.view.take(older)
+
+    def _open(
+        self, connection: Connection, thread_id: str, *, create: bool
+    ) -> tuple[ThreadMetadata, rows.Window] | None:
+        """One transaction: is it answered, is the thread ours, and what is in it."""
+        fence.check_unanswered(connection, self._owner, self._event_id)
+        if not fence.claim(connection, self._owner, thread_id, self._epoch, missing_ok=create):
             return None
-        self._saved = rows.load_thread(connection, self._owner, thread_id)
-        return rows.list_items(connection, self._owner, thread_id, None, WINDOW, "desc")
+        thread = rows.load_thread(connection, self._owner, thread_id)
+        return thread, rows.items_before(connection, self._owner, thread_id, None, WINDOW)
 
     def _write(self, connection: Connection, thread: ThreadMetadata, *, final: bool) -> None:
         """One transaction: the thread first, which is the fence, then what hangs on it."""
         insert = self._database.insert
-        self._write_thread(connection, thread)
-        rows.delete_items(connection, self._owner, thread.id, list(self._deleted))
-        written = [rows.ItemRow(self._items[id_], self._event_id) for id_ in self._written]
+        if self._saved is None:
+            fence.check_unanswered(connection, self._owner, self._event_id)
+            fence.create_thread(connection, insert, self._owner, thread, self._epoch)
+        else:
+            fence.change_thread(connection, self._owner, self._saved, thread, self._epoch)
+        rows.delete_items(connection, self._owner, thread.id, self.view.deleted())
+        written = [rows.ItemRow(item, self._event_id) for item in self.view.written()]
         rows.write_items(connection, insert, self._owner, thread.id, written)
         for attachment in self._attachments.values():
-            rows.save_attachment(connection, insert, self._owner, attachment)
+            attachment_rows.save_attachment(connection, insert, self._owner, attachment)
         if final:
-            mark = insert(turns).values(tenant=self._owner.tenant, event_id=self._event_id, thread_id=thread.id)
-            connection.execute(mark.on_conflict_do_nothing())
-
-    def _claim(self, connection: Connection, thread_id: str, *, missing_ok: bool) -> bool:
-        """Lock the thread's row and raise its epoch; False if there is no such thread yet."""
-        mine = and_(rows.owned_thread(self._owner, thread_id), threads.c.epoch <= self._epoch)
-        claimed = connection.execute(update(threads).where(mine).values(epoch=self._epoch))
-        if claimed.rowcount:
-            return True
-        row = (
-            connection.execute(
-                select(threads.c.user_id).where(threads.c.tenant == self._owner.tenant, threads.c.id == thread_id)
-            )
-        ).first()
-        if row is not None and row.user_id == self._owner.user:
-            raise LeaseLostError(f"{self._event_id}: another worker has claimed the thread")
-        if row is None and missing_ok:
-            return False
-        raise NotFoundError(f"no thread {thread_id}")
-
-    def _write_thread(self, connection: Connection, thread: ThreadMetadata) -> None:
-        """Lock the row, require that the thread is still this turn's, and write what the turn has changed of it."""
-        values = rows.thread_values(self._owner, thread, self._epoch)
-        if self._saved is None:
-            statement = self._database.insert(threads).values(**values)
-            fence = and_(threads.c.user_id == self._owner.user, threads.c.epoch <= self._epoch)
-            changed = {"body": statement.excluded.body, "epoch": statement.excluded.epoch}
-            written = connection.execute(
-                statement.on_conflict_do_update(index_elements=["tenant", "id"], set_=changed, where=fence)
-            )
-        else:
-            changes: dict[str, Any] = {"epoch": self._epoch}
-            if thread != self._saved:
-                changes["body"] = values["body"]
-            if thread.title != self._saved.title:
-                changes["title"] = thread.title  # else it may have been renamed by hand meanwhile
-            fence = and_(rows.owned_thread(self._owner, thread.id), threads.c.epoch == self._epoch)
-            written = connection.execute(update(threads).where(fence).values(**changes))
-        if written.rowcount == 0:
-            raise LeaseLostError(f"{self._event_id}: another worker has claimed the thread, or it was deleted")
+            fence.mark_answered(connection, insert, self._owner, self._event_id, thread.id)

@@ -1,0 +1,194 @@
+"""Events that need no model: a batch at a time, and no event's failure is another's."""
+
+import json
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+from sqlalchemy import event as sqlalchemy_event
+
+from schemas.errors import WorkersError
+from schemas.events import Event, parse_event
+from schemas.outcome import Done
+from tests.builders import NOW, delivery_of, feedback_event, request_event
+from tests.conformance.chats import Chat, texts
+from workers.chat.database import Database
+from workers.chat.tables import feedback, sessions
+from workers.errors import NotFoundError, PermanentError
+
+
+def page_event(type_: str, data: dict[str, Any], **attributes: Any) -> Event:
+    envelope = {"specversion": "1.0", "id": f"{type_}{json.dumps(data)}", "source": "/page", "userid": "u1"}
+    return parse_event({**envelope, "type": type_, "data": data, **attributes})
+
+
+async def handle(chat: Chat, *events: Event) -> list[Any]:
+    return list(await chat.light([delivery_of(event) for event in events]))
+
+
+async def said(database: Database) -> list[tuple[str, str, str]]:
+    """All feedback: item, kind, user."""
+
+    def read(connection: Connection) -> list[tuple[str, str, str]]:
+        rows = connection.execute(feedback.select().order_by(feedback.c.item_id)).all()
+        return [(row.item_id, row.kind, row.user_id) for row in rows]
+
+    return await database.read(read)
+
+
+async def session_of(chat: Chat, id_: str = "u1") -> Any:
+    return await chat.database.read(
+        lambda connection: connection.execute(sessions.select().where(sessions.c.id == id_)).one()
+    )
+
+
+async def test_a_batch_fails_only_where_it_must(chat: Chat) -> None:
+    event = await chat.thread("hello")
+    thread_id = str(event.thread_id)
+    results = await handle(
+        chat,
+        feedback_event(thread_id),
+        feedback_event(thread_id, userid="u2"),
+        feedback_event("thr_nowhere"),
+        request_event("threads.update", {"thread_id": thread_id, "title": "Renamed"}),
+        request_event("threads.update", {"thread_id": "thr_nowhere", "title": "Renamed"}),
+        page_event("chatkit.ui.ready", {}),
+        page_event("chatkit.action.send", {"thread_id": thread_id, "message": "Your order has left."}),
+        page_event("chatkit.action.send", {"thread_id": thread_id, "effect": {"name": "ring", "data": {"n": 1}}}),
+        page_event("chatkit.action.send", {"thread_id": "thr_nowhere", "message": "lost"}),
+        request_event("items.list", {"thread_id": thread_id}),
+    )
+    failed = [isinstance(result, WorkersError) for result, _ in results]
+    assert failed == [False, True, True, False, True, False, False, False, True, False]
+    assert all(result == Done() for result, _ in results if not isinstance(result, WorkersError))
+    assert json.loads(results[7][1][0]) == {"type": "client_effect", "name": "ring", "data": {"n": 1}}
+    assert (await chat.stored_thread(event)).title == "Renamed"
+    assert texts(await chat.items(event)) == ["hello", "answer", "Your order has left."]
+    assert await said(chat.database) == [("msg_1", "positive", "u1")]
+
+
+async def test_a_pushed_message_is_shown_as_it_is_stored_and_only_once(chat: Chat) -> None:
+    event = await chat.thread("hello")
+    pushed = page_event("chatkit.action.send", {"thread_id": str(event.thread_id), "message": "Your order has left."})
+    for _ in range(2):
+        [(result, [frame])] = await handle(chat, pushed)
+        assert result == Done()
+    stored = await chat.items(event)
+    shown = json.loads(frame)
+    assert shown["type"] == "thread.item.done"
+    assert shown["item"]["id"] == stored[-1].id
+    assert texts(stored) == ["hello", "answer", "Your order has left."]
+
+
+@pytest.mark.parametrize("id_", ["", "x" * 129, "nul\0", "white space", "\ud7ff" * 200])
+async def test_an_id_that_no_item_can_have_spoils_only_its_own_event(chat: Chat, id_: str) -> None:
+    event = await chat.thread()
+    results = await handle(
+        chat, feedback_event(str(event.thread_id), id_), feedback_event(str(event.thread_id), "msg_2")
+    )
+    assert isinstance(results[0][0], PermanentError)
+    assert results[1] == (Done(), [b"{}"])
+    assert [item_id for item_id, _, _ in await said(chat.database)] == ["msg_2"]
+
+
+async def test_the_last_word_on_an_item_stays(chat: Chat) -> None:
+    event = await chat.thread()
+    params = {"thread_id": event.thread_id, "item_ids": ["a", "b", "a"]}
+    await handle(
+        chat,
+        request_event("items.feedback", {**params, "kind": "positive"}),
+        request_event("items.feedback", {**params, "item_ids": ["a"], "kind": "negative"}),
+    )
+    assert await said(chat.database) == [("a", "negative", "u1"), ("b", "positive", "u1")]
+    await chat.ask("items.feedback", {**params, "kind": "positive"})
+    assert await said(chat.database) == [("a", "positive", "u1"), ("b", "positive", "u1")]
+
+
+async def test_a_hundred_feedback_events_take_one_question_and_one_insert(chat: Chat) -> None:
+    events = [await chat.thread() for _ in range(3)]
+    batch = [feedback_event(str(events[n % 3].thread_id), f"msg_{n}") for n in range(100)]
+    statements: list[str] = []
+    backend: Any = chat.database._backend
+    engine = getattr(backend._engine, "sync_engine", backend._engine)
+
+    @sqlalchemy_event.listens_for(engine, "before_cursor_execute")
+    def count(_: Any, __: Any, statement: str, *___: Any) -> None:
+        statements.append(statement.split()[0])
+
+    assert all(result == Done() for result, _ in await handle(chat, *batch))
+    assert [statement for statement in statements if statement != "BEGIN"] == ["SELECT", "INSERT"]
+    assert len(await said(chat.database)) == 100
+
+
+async def test_a_session_is_what_its_page_said_last(chat: Chat) -> None:
+    await handle(chat, page_event("chatkit.session.start", {}))
+    started = await session_of(chat)
+    assert (started.ready, started.last_event, started.open_thread_id) == (0, "start", "")
+    assert started.last_seen.replace(tzinfo=None) == NOW.replace(tzinfo=None)
+    await handle(chat, page_event("chatkit.ui.thread.change", {"threadId": "thr_1"}))
+    await handle(chat, page_event("chatkit.ui.log", {"name": "x", "data": {"text": "secret words"}}))
+    await handle(chat, page_event("chatkit.ui.error", {"error": {"name": "HttpError", "message": "secret words"}}))
+    row = await session_of(chat)
+    assert (row.ready, row.last_event, row.open_thread_id, row.last_error) == (1, "error", "thr_1", "HttpError")
+    assert "secret" not in str(row)
+    await handle(chat, page_event("chatkit.ui.thread.change", {"threadId": None}))
+    assert (await session_of(chat)).open_thread_id == ""
+    await handle(chat, page_event("chatkit.session.end", {}))
+    assert (await session_of(chat)).ready == 0
+
+
+async def test_a_session_is_not_another_users_to_change(chat: Chat) -> None:
+    await handle(chat, page_event("chatkit.ui.thread.change", {"session_id": "s1", "threadId": "thr_1"}))
+    stranger = page_event("chatkit.ui.thread.change", {"session_id": "s1", "threadId": "thr_2"}, userid="u2")
+    assert await handle(chat, stranger) == [(Done(), [])]
+    row = await session_of(chat, "s1")
+    assert (row.user_id, row.open_thread_id) == ("u1", "thr_1")
+
+
+async def test_an_errors_name_that_is_no_name_is_not_kept(chat: Chat) -> None:
+    await handle(chat, page_event("chatkit.ui.error", {"error": {"name": "my card number is \0 1234"}}))
+    assert (await session_of(chat)).last_error == "Error"
+
+
+async def test_a_deleted_thread_takes_what_hangs_on_it_along(chat: Chat) -> None:
+    made = await chat.ask("attachments.create", {"name": "a.txt", "size": 3, "mime_type": "text/plain"})
+    event = await chat.thread()
+    given = {"content": [{"type": "input_text", "text": "look"}], "attachments": [made["id"]], "inference_options": {}}
+    await chat.run(request_event("threads.add_user_message", {"thread_id": event.thread_id, "input": given}))
+    await handle(chat, feedback_event(str(event.thread_id)))
+    deletion = request_event("threads.delete", {"thread_id": event.thread_id})
+    for _ in range(2):
+        assert await handle(chat, deletion) == [(Done(), [b"{}"])]
+    assert await said(chat.database) == []
+    with pytest.raises(NotFoundError):
+        await chat.ask("items.list", {"thread_id": event.thread_id})
+    again = request_event("threads.create", {"input": given})
+    with pytest.raises(NotFoundError):
+        await chat.run(again)
+
+
+async def test_reads_from_the_queue_give_what_the_gateway_gives(chat: Chat) -> None:
+    event = await chat.thread()
+    for type_, params in (
+        ("threads.get_by_id", {"thread_id": event.thread_id}),
+        ("items.list", {"thread_id": event.thread_id}),
+        ("threads.list", {}),
+    ):
+        [(result, [frame])] = await handle(chat, request_event(type_, params))
+        assert result == Done()
+        assert json.loads(frame) == await chat.ask(type_, params)
+
+
+async def test_a_title_is_kept_as_given_but_for_what_no_database_can_hold(chat: Chat) -> None:
+    event = await chat.thread()
+    renamed = await chat.ask("threads.update", {"thread_id": event.thread_id, "title": "日本語 🙂 a\0b"})
+    assert (await chat.stored_thread(event)).title == "日本語 🙂 ab"
+    assert renamed["id"] == event.thread_id
+
+
+async def test_a_request_that_needs_a_worker_is_not_answered_by_the_gateway(chat: Chat) -> None:
+    event = await chat.thread()
+    with pytest.raises(PermanentError):
+        await chat.ask("threads.retry_after_item", {"thread_id": event.thread_id, "item_id": "msg_1"})
+    with pytest.raises(PermanentError):
+        await chat.ask("threads.update", {"thread_id": event.thread_id})
