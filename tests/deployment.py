@@ -1,19 +1,13 @@
 """A deployment of real processes for one test: workers and a gateway over given servers, all ended by pid."""
 
 import asyncio
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from datetime import timedelta
 from types import TracebackType
 
-import httpx
-
-from tests.eventually import eventually_sync
-from tests.services import free_port
-from tests.worker_process import ROOT, WorkerProcess
+from tests.web_process import gateway_process
+from tests.worker_process import WorkerProcess
 from workers.chat.database import Database
 from workers.lanes.connection import connect
 from workers.lanes.keys import Keys
@@ -56,25 +50,7 @@ class Deployment:
 
     def gateway(self, **environment: str) -> str:
         """Start a gateway; its address."""
-        port = free_port()
-        command = [sys.executable, "-m", "uvicorn", "workers.gateway.app:create_app", "--factory"]
-        process = subprocess.Popen(
-            [*command, "--port", str(port), "--log-level", "warning"],
-            cwd=ROOT,
-            env={**os.environ, **self.environment, **environment},
-        )
-        self._children.callback(_end, process)
-        address = f"http://127.0.0.1:{port}"
-
-        def answers() -> bool:
-            assert process.poll() is None, f"the gateway ended with {process.returncode}"
-            try:
-                return httpx.get(f"{address}/healthz", timeout=2).is_success
-            except httpx.TransportError:
-                return False
-
-        eventually_sync(answers, within=30, every=0.05)
-        return address
+        return self._children.enter_context(gateway_process({**self.environment, **environment}))
 
     @asynccontextmanager
     async def lanes(self) -> AsyncIterator[Lanes]:
@@ -107,12 +83,3 @@ async def _migrate(database_url: str) -> None:
     database = Database(database_url)
     await database.upgrade()
     await database.close()
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(10)

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from schemas.errors import WorkersError
 from schemas.events import PREFIX, Event
 from schemas.outcome import Outcome
+from workers.clock import utc_now
 from workers.policies.compose import Handler, Policy, compose
 from workers.policies.dead_letter import DeadLetterPolicy
 from workers.policies.deadline import DeadlinePolicy
@@ -40,10 +41,6 @@ TASK_POLICIES: dict[str, TaskPolicy] = {
 def queue_of(event: Event) -> str:
     """The queue that wakes the event's lane."""
     return QUEUE_BACKGROUND if event.priority == "background" or not event.needs_turn else QUEUE_INTERACTIVE
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class Dispatcher:

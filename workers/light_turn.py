@@ -1,13 +1,10 @@
 """An event that needs no model but did not run in a batch: it waited in its lane, and was woken by itself."""
 
-from collections.abc import Awaitable, Callable, Sequence
-
 from schemas.errors import WorkersError
 from schemas.outcome import Outcome
 from workers.chat.ports import FrameSource
+from workers.policies.batch import LightBatch
 from workers.policies.delivery import Delivery
-
-LightBatch = Callable[[Sequence[Delivery]], Awaitable[Sequence[tuple[Outcome | WorkersError, list[bytes]]]]]
 
 
 class LightTurn:

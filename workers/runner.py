@@ -3,27 +3,20 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from schemas.events import Event, parse_event
 from schemas.outcome import Cancelled, CancelReason, Outcome, Released, ReleaseReason
-from workers.dispatch import Dispatcher, utc_now
-from workers.errors import CancelRequestedError, LeaseLostError
+from workers.clock import utc_now
+from workers.dispatch import Dispatcher
 from workers.lanes.keeper import LeaseKeeper
 from workers.lanes.lanes import Lanes
-from workers.lanes.records import Begun, NotBegun, Settled, SettleRefused, Start, Wake
-from workers.policies.delivery import Delivery, Lease, StopSignal
+from workers.lanes.ports import Waker
+from workers.lanes.records import Begun, NotBegun, Settled, SettleRefused, Start
+from workers.policies.delivery import Delivery
 from workers.settle import Settler
 
 log = logging.getLogger(__name__)
-
-
-class Waker(Protocol):
-    """Tells some worker that lanes have work."""
-
-    async def wake(self, wakes: Sequence[Wake]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +110,4 @@ def delivery_of(begun: Begun, event: Event) -> Delivery:
         acceptance=begun.acceptance,
         next_frame=begun.next_frame,
         accepted_at=begun.accepted_at,
-        stop=StopSignal(),
     )
-
-
-__all__ = ["CancelRequestedError", "EventRunner", "Lease", "LeaseLostError", "NothingToDo", "Verdict", "Waker"]

@@ -17,13 +17,15 @@ from workers.chat.database import Database
 from workers.chat.light import LightHandler
 from workers.chat.reads import Reads
 from workers.chat.turn import TurnHandler
-from workers.dispatch import Dispatcher, queue_of, utc_now
+from workers.clock import utc_now
+from workers.dispatch import Dispatcher, queue_of
 from workers.errors import DatabaseError, SettingsError
 from workers.ingest.admission import Admission
 from workers.ingest.ingress import Ingress, connect_ingress
 from workers.ingest.intake import Intake
 from workers.ingest.rounds import LightRounds
 from workers.lanes.connection import STATE_ERRORS, State, connect
+from workers.lanes.deployment import keys_of, lanes_of
 from workers.lanes.keeper import LeaseKeeper
 from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes
@@ -88,26 +90,17 @@ class GatewayParts:
 @asynccontextmanager
 async def open_core(settings: Settings, app: Any) -> AsyncIterator[Core]:
     """Connect to the state and the database. `app` is the Celery app that wake-ups are sent with."""
-    keys = Keys(settings.prefix, settings.shards)
     async with AsyncExitStack() as stack:
         state = connect(settings.state_url)
         stack.push_async_callback(state.aclose)
-        lanes = Lanes(
-            state,
-            keys,
-            owner=worker_name(),
-            lease=settings.lease,
-            max_waiting_per_lane=settings.max_waiting_per_lane,
-            max_waiting=settings.max_waiting,
-            retention=timedelta(seconds=settings.retention),
-        )
+        lanes = lanes_of(settings, state, owner=worker_name())
         with unreachable("CHATKIT_STATE_URL", "is Redis up?", *STATE_ERRORS):
             await lanes.check()
         database = Database(settings.database_url)
         stack.push_async_callback(database.close)
         waker = CeleryWaker(app)
         stack.callback(waker.close)
-        yield Core(settings, keys, state, lanes, database, waker)
+        yield Core(settings, keys_of(settings), state, lanes, database, waker)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from schemas.events import Event
 from schemas.outcome import (
     Cancelled,
     DeadLettered,
+    DeadReason,
     Done,
     Dropped,
     Outcome,
@@ -43,8 +44,9 @@ class Settler:
                 return Settlement(lease, outcome, delay=delay)
             case Released():
                 return Settlement(lease, outcome, delay=timedelta(0))
-            case DeadLettered():
-                letter = dead_letter(delivery.event, outcome, now, self.worker)
+            case DeadLettered(reason, error):
+                message = f"{error.kind}: {error.message}" if error else None
+                letter = dead_letter(delivery.event, reason, message, worker=self.worker, now=now)
                 text = f"Something went wrong and this message could not be answered. Reference: {letter.id}"
                 return Settlement(lease, outcome, dead=letter, final_frames=(closing_frame(text),))
             case _:
@@ -56,17 +58,16 @@ def closing_frame(text: str) -> bytes:
     return ErrorEvent(code="custom", message=text, allow_retry=True).model_dump_json(exclude_none=True).encode()
 
 
-def dead_letter(event: Event, outcome: DeadLettered, now: datetime, worker: str) -> DeadLetter:
-    """The dead letter of an event; the lane adds the attempts that it has counted."""
-    error = outcome.error
+def dead_letter(event: Event, reason: DeadReason, error: str | None, *, worker: str, now: datetime) -> DeadLetter:
+    """The dead letter of a valid event; the lane adds the attempts that it has counted."""
     return DeadLetter(
         id=event.event_id,
         source=event.source,
         type=event.type,
         thread_id=event.thread_id,
         tenant=event.tenant,
-        reason=outcome.reason,
-        error=f"{error.kind}: {error.message}" if error else None,
+        reason=reason,
+        error=error,
         died_at=now,
         trace_id=event.traceparent.split("-")[1] if event.traceparent else None,
         worker=worker,

@@ -11,11 +11,10 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-import httpx
 import psutil
 
-from tests.eventually import eventually_sync
-from tests.services import RedisServer, free_port
+from tests.services import RedisServer
+from tests.web_process import gateway_process, web_process
 from tests.worker_process import ROOT, WorkerProcess
 from workers.lanes.connection import connect
 from workers.lanes.keys import Keys
@@ -72,29 +71,11 @@ class Stack:
 
     def gateway(self) -> str:
         """Start a gateway; its address."""
-        port = free_port()
-        self._serve("workers.gateway.app:create_app", port, "--factory")
-        return f"http://127.0.0.1:{port}"
+        return self._children.enter_context(gateway_process(self.environment))
 
     def serve(self, app: str) -> str:
         """Start an ASGI app of the benchmark's own; its address."""
-        port = free_port()
-        self._serve(app, port)
-        return f"http://127.0.0.1:{port}"
-
-    def _serve(self, app: str, port: int, *options: str) -> None:
-        command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--log-level", "warning", *options]
-        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **self.environment})
-        self._children.callback(_end, process)
-
-        def answers() -> bool:
-            assert process.poll() is None, f"{app} ended with {process.returncode}"
-            try:
-                return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=2).is_success
-            except httpx.TransportError:
-                return False
-
-        eventually_sync(answers, within=60, every=0.1)
+        return self._children.enter_context(web_process(app, self.environment))
 
     async def ask(self, question: Callable[[Lanes], Awaitable[object]]) -> object:
         """Ask the lanes, over a connection of this call's own."""
@@ -159,12 +140,3 @@ def until(stack: Stack, question: Callable[[Lanes], Awaitable[bool]], within: fl
 
 async def _ask(stack: Stack, question: Callable[[Lanes], Awaitable[object]]) -> None:
     await stack.ask(question)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(10)

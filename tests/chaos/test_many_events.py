@@ -17,9 +17,9 @@ from tests.builders import create_event, message_event
 from tests.deployment import Deployment
 from tests.eventually import eventually
 from workers.chat import rows
-from workers.chat.context import Owner
 from workers.chat.database import Database
 from workers.lanes.lanes import Lanes
+from workers.lanes.records import Owner
 from workers.publisher import Publisher
 
 MODEL_APP = "tests.model_worker"

@@ -26,13 +26,14 @@ from schemas.chatkit import (
 from schemas.events import Event
 from schemas.outcome import CancelReason, Done, Outcome
 from tests.builders import create_event, delivery_of
-from workers.chat.context import Owner, TurnContext
+from workers.chat.context import TurnContext
 from workers.chat.database import Database
 from workers.chat.light import LightHandler
 from workers.chat.ports import ActionHandler, Transcriber
 from workers.chat.reads import Reads
 from workers.chat.store import SqlStore
 from workers.chat.turn import TurnHandler
+from workers.lanes.records import Owner
 from workers.policies.delivery import Delivery, Lease, StopSignal
 
 AT = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001  # ChatKit's times are naive and local

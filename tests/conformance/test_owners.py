@@ -13,11 +13,12 @@ from tests.builders import create_event, delivery_of, feedback_event, message_ev
 from tests.conformance.chats import AT, Chat, shows
 from tests.conformance.test_store import item
 from tests.conformance.test_turns import answering, pressing, question, widget
-from workers.chat.context import Owner, TurnContext
+from workers.chat.context import TurnContext
 from workers.chat.store import SqlStore
 from workers.chat.tables import feedback
 from workers.chat.unit_of_work import TurnStore
 from workers.errors import LeaseLostError, NotFoundError
+from workers.lanes.records import Owner
 
 pytestmark = pytest.mark.parametrize("stranger", [Owner("default", "u2"), Owner("other", "u1")], ids=["user", "tenant"])
 

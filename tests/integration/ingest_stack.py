@@ -23,12 +23,12 @@ from workers.ingest.admission import Admission
 from workers.ingest.ingress import Ingress, connect_ingress
 from workers.ingest.install import install
 from workers.ingest.intake import Intake
-from workers.ingest.ports import LightResult
 from workers.ingest.rounds import LightRounds
 from workers.lanes.connection import State, connect
 from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes
 from workers.lanes.records import Wake
+from workers.policies.batch import LightResult
 from workers.policies.delivery import Delivery
 from workers.policies.retry import record_of
 from workers.settle import Settler

@@ -7,8 +7,8 @@ from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, Connection, and_, delete, select
 
 from schemas.chatkit import Attachment
-from workers.chat.context import Owner
 from workers.chat.tables import attachments
+from workers.lanes.records import Owner
 
 ATTACHMENT: TypeAdapter[Attachment] = TypeAdapter(Attachment)
 

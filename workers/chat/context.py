@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from chatkit.store import StoreItemType
 
 from schemas.chatkit import ThreadItem
+from workers.lanes.records import Owner
 from workers.policies.delivery import StopSignal
 
 ID_PREFIXES: dict[StoreItemType, str] = {
@@ -19,14 +20,6 @@ ID_PREFIXES: dict[StoreItemType, str] = {
     "attachment": "atc",
     "sdk_hidden_context": "shcx",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Whom threads, items and attachments belong to. Nobody else gets to know that they exist."""
-
-    tenant: str
-    user: str
 
 
 @dataclass(slots=True, eq=False)

@@ -9,10 +9,10 @@ from chatkit.store import NotFoundError
 from sqlalchemy import Connection, and_, select, update
 
 from schemas.chatkit import ThreadMetadata
-from workers.chat.context import Owner
 from workers.chat.rows import owned_thread, thread_values
 from workers.chat.tables import threads, turns
 from workers.errors import LeaseLostError
+from workers.lanes.records import Owner
 
 
 class AnsweredError(Exception):

@@ -14,22 +14,20 @@ from schemas.chatkit import (
     ClientEffectEvent,
     ThreadItemDoneEvent,
 )
-from schemas.errors import WorkersError
 from schemas.events import ACTION_SEND, ActionSend, Event
-from schemas.outcome import Done, Outcome
-from workers.chat.context import Owner, TurnContext
+from schemas.outcome import Done
+from workers.chat.context import TurnContext
 from workers.chat.database import Database
 from workers.chat.page_rows import Row, feedback_values, session_values, write_feedback, write_sessions
 from workers.chat.server import ReadServer
 from workers.chat.store import SqlStore
 from workers.chat.tables import threads
 from workers.errors import NotFoundError, PermanentError
+from workers.lanes.records import Owner
+from workers.policies.batch import LightResult
 from workers.policies.delivery import Delivery
 
 FEEDBACK = "chatkit.items.feedback"
-
-LightResult = tuple[Outcome | WorkersError, list[bytes]]
-"""The outcome or what failed, and the frames that are shown."""
 
 
 class LightHandler:
@@ -38,7 +36,7 @@ class LightHandler:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def __call__(self, deliveries: Sequence[Delivery]) -> list[LightResult]:
+    async def __call__(self, deliveries: Sequence[Delivery], /) -> list[LightResult]:
         """One result per delivery, in order. Raises DatabaseError."""
         results: list[LightResult] = [(Done(), [])] * len(deliveries)
         places = list(enumerate(delivery.event for delivery in deliveries))

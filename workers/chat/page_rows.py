@@ -8,9 +8,9 @@ from sqlalchemy import Connection, case, func
 
 from schemas.events import SESSION_PREFIX, UI_PREFIX, Event
 from schemas.names import NAME_RULE, is_name
-from workers.chat.context import Owner
 from workers.chat.tables import feedback, sessions
 from workers.errors import PermanentError
+from workers.lanes.records import Owner
 
 FEEDBACK_KEY = ("tenant", "thread_id", "item_id")
 SESSION_KEY = ("tenant", "id")

@@ -8,12 +8,13 @@ from chatkit.store import NotFoundError as StoreNotFoundError
 from sqlalchemy import Connection
 
 from workers.chat import rows
-from workers.chat.context import Owner, TurnContext
+from workers.chat.context import TurnContext
 from workers.chat.database import Database
 from workers.chat.page_rows import feedback_values, write_feedback
 from workers.chat.server import ReadServer
 from workers.chat.store import SqlStore
 from workers.errors import NotFoundError, PermanentError
+from workers.lanes.records import Owner
 
 
 class Reads:

@@ -10,8 +10,8 @@ from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, select, update
 
 from schemas.chatkit import Page, ThreadItem, ThreadMetadata
-from workers.chat.context import Owner
 from workers.chat.tables import attachments, feedback, items, threads
+from workers.lanes.records import Owner
 
 ITEM: TypeAdapter[ThreadItem] = TypeAdapter(ThreadItem)
 THREAD_BODY = set(ThreadMetadata.model_fields) - {"title"}

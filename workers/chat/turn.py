@@ -18,7 +18,7 @@ from schemas.chatkit import (
 )
 from schemas.events import Event
 from schemas.outcome import Cancelled, CancelReason, Done, Outcome
-from workers.chat.context import Owner, TurnContext
+from workers.chat.context import TurnContext
 from workers.chat.database import Database
 from workers.chat.fence import AnsweredError
 from workers.chat.partial import Shown, keep_partial, shown_by
@@ -27,6 +27,7 @@ from workers.chat.server import ReadServer, WorkerChatServer
 from workers.chat.store import SqlStore
 from workers.chat.unit_of_work import TurnStore
 from workers.errors import CancelRequestedError, NotFoundError, PermanentError, TransientError
+from workers.lanes.records import Owner
 from workers.policies.delivery import Delivery
 
 DATA, END = b"data: ", b"\n\n"

@@ -8,10 +8,11 @@ from sqlalchemy import Connection
 
 from schemas.chatkit import Attachment, Page, ThreadItem, ThreadMetadata
 from workers.chat import attachment_rows, fence, rows
-from workers.chat.context import Owner, TurnContext
+from workers.chat.context import TurnContext
 from workers.chat.database import Database
 from workers.chat.store import IdStore
 from workers.chat.view import ThreadView
+from workers.lanes.records import Owner
 
 WINDOW = 100
 """Items of a thread that a turn reads at its beginning, and older ones at a time when they are asked for."""

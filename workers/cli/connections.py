@@ -3,11 +3,10 @@
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import timedelta
 
 from workers.cli.command import CommandFailedError
 from workers.lanes.connection import STATE_ERRORS, State, connect
-from workers.lanes.keys import Keys
+from workers.lanes.deployment import keys_of, lanes_of
 from workers.lanes.lanes import Lanes
 from workers.settings import Settings, masked_url
 
@@ -56,15 +55,7 @@ async def open_state(settings: Settings) -> AsyncIterator[State]:
 async def open_lanes(settings: Settings) -> AsyncIterator[tuple[Lanes, State]]:
     """The lanes of the deployment. Raises `SettingsError` when it was made with another number of shards."""
     async with open_state(settings) as state:
-        lanes = Lanes(
-            state,
-            keys_of(settings),
-            owner="chatkit-workers",
-            lease=settings.lease,
-            max_waiting_per_lane=settings.max_waiting_per_lane,
-            max_waiting=settings.max_waiting,
-            retention=timedelta(seconds=settings.retention),
-        )
+        lanes = lanes_of(settings, state, owner="chatkit-workers")
         if await state.exists(keys_of(settings).shard_count):  # reading a deployment must not be what decides it
             await lanes.check()
         yield lanes, state
@@ -88,8 +79,3 @@ async def check_parts(settings: Settings) -> None:
         raise unreachable("the database", url, "CHATKIT_DATABASE_URL", error) from error
     if tables.behind:
         raise CommandFailedError(f"the database {masked_url(url)} {tables}: run `chatkit-workers db upgrade`")
-
-
-def keys_of(settings: Settings) -> Keys:
-    """The names of the deployment's keys."""
-    return Keys(settings.prefix, settings.shards)

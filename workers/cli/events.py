@@ -58,8 +58,9 @@ async def _status(event_id: str) -> "EventStatus":
 
 
 async def _tail(event_id: str, output: Output) -> str | None:
-    from workers.cli.connections import keys_of, open_lanes
+    from workers.cli.connections import open_lanes
     from workers.cli.follow import follow
+    from workers.lanes.deployment import keys_of
     from workers.settings import load_settings
     from workers.streams.reader import FrameReader
 

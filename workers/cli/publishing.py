@@ -11,10 +11,11 @@ from schemas.outcome import EventState
 from schemas.records import DeadLetter, EventStatus
 from workers.cli.acceptance import Acceptances, Verdict
 from workers.cli.command import Output
-from workers.cli.connections import keys_of, open_lanes
+from workers.cli.connections import open_lanes
 from workers.cli.follow import follow
 from workers.cli.progress import LoadProgress
 from workers.cli.sources import MAX_BATCH, Line, batches
+from workers.lanes.deployment import keys_of
 from workers.publisher import Publisher
 from workers.settings import Settings
 from workers.streams.reader import FrameReader

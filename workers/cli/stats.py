@@ -29,7 +29,8 @@ def command(output: Output, watch: bool) -> None:
 
 
 async def _once(output: Output) -> None:
-    from workers.cli.connections import keys_of, open_lanes
+    from workers.cli.connections import open_lanes
+    from workers.lanes.deployment import keys_of
     from workers.lanes.roll import Roll
     from workers.settings import load_settings
 
@@ -43,7 +44,8 @@ async def _watch(output: Output) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    from workers.cli.connections import keys_of, open_lanes
+    from workers.cli.connections import open_lanes
+    from workers.lanes.deployment import keys_of
     from workers.lanes.roll import Roll
     from workers.settings import load_settings
 

@@ -8,7 +8,8 @@ from schemas.outcome import CancelReason
 from schemas.records import EventStatus
 from schemas.sessions import Session
 from workers.lanes.connection import State
-from workers.lanes.records import Accepted, Cancellation, Owner, Refused, Wake
+from workers.lanes.ports import Waker
+from workers.lanes.records import Accepted, Cancellation, Owner, Refused
 from workers.sessions.tokens import Identity
 from workers.settings import Settings
 from workers.streams.records import Entry
@@ -38,12 +39,6 @@ class Reader(Protocol):
     ) -> AsyncGenerator[Sequence[Entry], None]: ...
 
     def end_all(self) -> None: ...
-
-
-class Waker(Protocol):
-    """Tells some worker that lanes have work."""
-
-    async def wake(self, wakes: Sequence[Wake]) -> None: ...
 
 
 class Verifier(Protocol):

@@ -8,10 +8,11 @@ from fastapi import Request
 from schemas.chatkit import request_types
 from schemas.errors import FieldProblem, InvalidEventError
 from schemas.events import PREFIX, Event, decode_json, parse_event
+from schemas.names import TRACE_PATTERN
 from workers.gateway.bodies import read_body
 from workers.sessions.tokens import Identity
 
-TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+TRACEPARENT = re.compile(TRACE_PATTERN)
 
 
 def source_of(identity: Identity) -> str:

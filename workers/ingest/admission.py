@@ -17,11 +17,12 @@ from schemas.records import DeadLetter
 from workers.errors import TransientError
 from workers.ingest.cancellation import raise_if_cancelled
 from workers.ingest.intake import Answer, Intake
-from workers.ingest.letters import invalid_letter, refused_letter
+from workers.ingest.letters import invalid_letter
 from workers.ingest.ports import Graveyard
 from workers.lanes.connection import STATE_ERRORS
 from workers.lanes.records import Accepted, Refused
 from workers.policies.dead_letter import bug_record
+from workers.settle import dead_letter
 
 log = logging.getLogger(__name__)
 
@@ -165,4 +166,4 @@ class Admission:
                 pause = min(MAX_PAUSE_SECONDS, pause * 2)
 
     def _refused(self, event: Event, reason: DeadReason, error: str) -> DeadLetter:
-        return refused_letter(event, reason, error, worker=self._worker, now=self._now())
+        return dead_letter(event, reason, error, worker=self._worker, now=self._now())

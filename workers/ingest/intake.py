@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from schemas.events import Event
 from workers.errors import TransientError
 from workers.ingest.cancellation import raise_if_cancelled
-from workers.ingest.ports import IntakeLanes, Waker
+from workers.ingest.ports import IntakeLanes
 from workers.ingest.rounds import LightRounds, is_light
+from workers.lanes.ports import Waker
 from workers.lanes.records import Accepted, Refused, Wake
 
 log = logging.getLogger(__name__)

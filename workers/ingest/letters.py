@@ -4,7 +4,6 @@ import base64
 import hashlib
 from datetime import datetime
 
-from schemas.events import Event
 from schemas.outcome import DeadReason
 from schemas.records import DeadLetter
 
@@ -30,21 +29,4 @@ def invalid_letter(raw: bytes, error: str, *, source: str, worker: str, now: dat
         worker=worker,
         body=base64.b64encode(raw[:MAX_KEPT_BYTES]).decode(),
         raw=True,
-    )
-
-
-def refused_letter(event: Event, reason: DeadReason, error: str, *, worker: str, now: datetime) -> DeadLetter:
-    """Keeps a valid event that could not be taken."""
-    return DeadLetter(
-        id=event.event_id,
-        source=event.source,
-        type=event.type,
-        thread_id=event.thread_id,
-        tenant=event.tenant,
-        reason=reason,
-        error=error,
-        died_at=now,
-        trace_id=event.traceparent.split("-")[1] if event.traceparent else None,
-        worker=worker,
-        body=event.to_json(),
     )

@@ -1,4 +1,4 @@
-"""What the intake asks of others: the lanes, a waker, the handler of events that need no model, the policies."""
+"""What the intake asks of others: the lanes, the graveyard, the policies."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -16,12 +16,8 @@ from workers.lanes.records import (
     Settlement,
     SettleRefused,
     Start,
-    Wake,
 )
 from workers.policies.delivery import Delivery
-
-LightResult = tuple[Outcome | WorkersError, list[bytes]]
-"""How one event without a model went: its outcome or what failed, and the frames it shows."""
 
 
 class IntakeLanes(Protocol):
@@ -38,18 +34,6 @@ class Graveyard(Protocol):
     """Keeps what never became an event."""
 
     async def bury(self, letters: Sequence[DeadLetter]) -> None: ...
-
-
-class Waker(Protocol):
-    """Tells some worker that lanes have work."""
-
-    async def wake(self, wakes: Sequence[Wake]) -> None: ...
-
-
-class LightBatch(Protocol):
-    """Runs events that need no model, together. One result for each delivery, in order."""
-
-    async def __call__(self, deliveries: Sequence[Delivery], /) -> Sequence[LightResult]: ...
 
 
 class LightPolicies(Protocol):

@@ -14,8 +14,10 @@ from schemas.events import PREFIX, Event
 from schemas.outcome import Cancelled, CancelReason, DeadLettered, DeadReason, Outcome
 from workers.errors import TransientError
 from workers.ingest.cancellation import raise_if_cancelled
-from workers.ingest.ports import IntakeLanes, LightBatch, LightPolicies, LightResult, Waker
+from workers.ingest.ports import IntakeLanes, LightPolicies
+from workers.lanes.ports import Waker
 from workers.lanes.records import Begun, Settled, Start, Wake
+from workers.policies.batch import LightBatch, LightResult
 from workers.policies.dead_letter import bug_record
 from workers.policies.delivery import Delivery
 from workers.runner import delivery_of, event_of

@@ -142,7 +142,7 @@ class Cancellation:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whom an event belongs to."""
+    """Whom an event, a thread or an attachment belongs to. Nobody else gets to know that it exists."""
 
     tenant: str
     user: str

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ import jwt
 
 from schemas.errors import WorkersError
 from schemas.sessions import NAME_PATTERN, Session
+from workers.clock import utc_now
 from workers.sessions.keys import KeyRing
 
 ISSUER = "chatkit-workers"
@@ -49,10 +50,6 @@ class Identity:
     tenant: str
     user: str
     session_id: str
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class TokenMinter:

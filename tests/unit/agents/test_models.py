@@ -3,7 +3,6 @@
 import logging
 
 import pytest
-from agents import Model
 
 from workers.agents.models import ProviderModel, build_model
 from workers.agents.scripted import ScriptedModel
@@ -33,9 +32,3 @@ async def test_the_provider_model_never_retries_by_itself_and_has_time_outs(monk
     assert "sk-secret" not in repr(model)
     await model.close()
     assert client.is_closed()
-
-
-async def test_closing_an_in_process_model_is_harmless() -> None:
-    model: Model = ScriptedModel()
-    await model.close()
-    await model.close()

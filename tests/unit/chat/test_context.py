@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.chat.context import ID_PREFIXES, Owner, TurnContext
+from workers.chat.context import ID_PREFIXES, TurnContext
 from workers.chat.store import MAX_PAGE, bounded
 from workers.errors import TransientError
+from workers.lanes.records import Owner
 
 
 def context(event_id: str = "evt_1", tenant: str = "acme", user: str = "ada") -> TurnContext:

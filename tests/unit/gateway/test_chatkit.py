@@ -162,8 +162,8 @@ async def test_a_request_that_a_worker_answers_by_json_gets_its_one_frame(
 
 async def test_a_worker_that_gives_up_is_a_502_with_the_reason(client: httpx.AsyncClient, stage: Stage) -> None:
     async def answer(frames: TurnFrames, event: Event) -> Settlement:
-        outcome = DeadLettered(DeadReason.PERMANENT)
-        return Settlement(frames._lease, outcome, dead=dead_letter(event, outcome, datetime.now(UTC), "w1"))
+        letter = dead_letter(event, DeadReason.PERMANENT, None, worker="w1", now=datetime.now(UTC))
+        return Settlement(frames._lease, DeadLettered(letter.reason), dead=letter)
 
     stage.waker.answer = answer
     got = await client.post("/chatkit", json=_worker_request("input.transcribe"), headers=stage.bearer())

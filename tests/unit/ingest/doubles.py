@@ -11,7 +11,6 @@ from schemas.outcome import DeadLettered, DeadReason, Done, Dropped, DropReason,
 from schemas.records import DeadLetter
 from tests.builders import NOW
 from workers.ingest.intake import Intake
-from workers.ingest.ports import LightResult
 from workers.ingest.rounds import LightRounds
 from workers.lanes.records import (
     Accepted,
@@ -24,6 +23,7 @@ from workers.lanes.records import (
     Start,
     Wake,
 )
+from workers.policies.batch import LightResult
 from workers.policies.delivery import Delivery, Lease
 from workers.policies.retry import record_of
 from workers.settle import Settler

@@ -11,8 +11,8 @@ from tests.builders import create_event, feedback_event, message_event
 from tests.unit.ingest.doubles import Bench, MemoryLanes, RememberedRuns
 from workers.errors import PermanentError, TransientError
 from workers.ingest import rounds
-from workers.ingest.ports import LightResult
 from workers.lanes.records import Accepted, Refused
+from workers.policies.batch import LightResult
 from workers.policies.delivery import Delivery
 
 

@@ -32,7 +32,7 @@ async def test_scripts_that_the_server_forgot_are_loaded_again(deployment: Deplo
     await deployment.accepted(event())
     state: Any = deployment.state
     await state.script_flush()
-    await deployment.begun(event())
+    assert (await deployment.begun(event())).attempt == 1
 
 
 async def test_the_first_call_of_each_shard_carries_the_source_when_order_matters() -> None:

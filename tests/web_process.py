@@ -1,0 +1,46 @@
+"""An ASGI app in a process of its own, on a free port of the loopback, ended by pid."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import httpx
+
+from tests.eventually import eventually_sync
+from tests.services import free_port
+from tests.worker_process import ROOT
+
+
+@contextmanager
+def web_process(app: str, environment: Mapping[str, str], *options: str) -> Iterator[str]:
+    """Serve `app` until the block ends; gives its address once `/healthz` answers."""
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--log-level", "warning", *options]
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment})
+
+    def answers() -> bool:
+        assert process.poll() is None, f"{app} ended with {process.returncode}"
+        try:
+            return httpx.get(f"{address}/healthz", timeout=2).is_success
+        except httpx.TransportError:
+            return False
+
+    try:
+        eventually_sync(answers, within=60, every=0.05)
+        yield address
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+
+
+@contextmanager
+def gateway_process(environment: Mapping[str, str]) -> Iterator[str]:
+    """A gateway, as `web_process` serves it."""
+    with web_process("workers.gateway.app:create_app", environment, "--factory") as address:
+        yield address
