@@ -63,8 +63,9 @@ def register(app: Celery, worker: WorkerProcess) -> None:
 
     for type_ in event_types():
         app.task(turn, name=type_, bind=True, throws=(DeadLetterFailure,))  # expected: no traceback in the log
-    # A redelivery after a crash is harmless: events that are known are not taken twice.
-    app.task(ingest, name=INGEST_TASK, acks_late=True)
+    # A redelivery after a crash is harmless: events that are known are not taken twice. Flower is not told of the
+    # transport, which would cost more than the work; it knows the turns, and each event's record knows its own way.
+    app.task(ingest, name=INGEST_TASK, acks_late=True, send_events=False)
 
 
 async def admit(worker: WorkerProcess, events: Sequence[dict[str, Any]]) -> dict[str, int]:

@@ -14,8 +14,8 @@ from schemas.errors import InvalidEventError
 from schemas.events import Event, parse_event
 from schemas.outcome import DeadReason
 from schemas.records import DeadLetter
+from workers.cancellation import raise_if_cancelled
 from workers.errors import TransientError
-from workers.ingest.cancellation import raise_if_cancelled
 from workers.ingest.intake import Answer, Intake
 from workers.ingest.letters import invalid_letter
 from workers.ingest.ports import Graveyard

@@ -11,7 +11,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from workers.ingest.cancellation import raise_if_cancelled
+from workers.cancellation import raise_if_cancelled
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from workers.cancellation import raise_if_cancelled
 from workers.ingest.admission import Admission, Work
-from workers.ingest.cancellation import raise_if_cancelled
 from workers.ingest.drain_lease import DrainLease
 
 log = logging.getLogger(__name__)

@@ -36,11 +36,17 @@ def transport_class(sink: Sink) -> type[Any]:
     class GuardedChannel(kombu_redis.Channel):
         """A channel whose blocking pop answers "nothing" instead of an item that is no message."""
 
+        _kept: Any = None
+
         def _create_client(self, asynchronous: bool = False) -> Any:
-            client = super()._create_client(asynchronous)  # type: ignore[no-untyped-call]  # kombu has no types
             if asynchronous:
+                client = super()._create_client(asynchronous)  # type: ignore[no-untyped-call]  # kombu has no types
                 client.parse_response = _guard(client.parse_response, self.sep, sink)
-            return client
+                return client
+            # kombu makes a client for each command, which costs more than the command; its pool is what changes
+            if self._kept is None or self._kept.connection_pool is not self.pool:
+                self._kept = super()._create_client()  # type: ignore[no-untyped-call]  # kombu has no types
+            return self._kept
 
     class GuardedTransport(kombu_redis.Transport):
         Channel = GuardedChannel

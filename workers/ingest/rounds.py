@@ -12,8 +12,8 @@ from schemas.chatkit import TURN_REQUESTS
 from schemas.errors import InvalidEventError, WorkersError
 from schemas.events import PREFIX, Event
 from schemas.outcome import Cancelled, CancelReason, DeadLettered, DeadReason, Outcome
+from workers.cancellation import raise_if_cancelled
 from workers.errors import TransientError
-from workers.ingest.cancellation import raise_if_cancelled
 from workers.ingest.ports import IntakeLanes, LightPolicies
 from workers.lanes.ports import Waker
 from workers.lanes.records import Begun, Settled, Start, Wake

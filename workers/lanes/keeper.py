@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from workers.cancellation import raise_if_cancelled
 from workers.lanes.connection import STATE_ERRORS, State, open_pubsub
 from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes
@@ -74,6 +75,7 @@ class LeaseKeeper:
             except STATE_ERRORS as error:
                 # Nobody else can begin these events either while the state is away: go on, and ask again.
                 log.warning("leases_not_renewed", extra={"count": self.count, "error": type(error).__name__})
+            raise_if_cancelled()  # a task group cancels its tasks once
 
     async def renew(self) -> None:
         """Renew every lease once."""
@@ -95,6 +97,7 @@ class LeaseKeeper:
                 await self._listen()
             except STATE_ERRORS as error:
                 log.warning("cancels_not_heard", extra={"error": type(error).__name__})
+                raise_if_cancelled()
                 await asyncio.sleep(PAUSE_AFTER_FAILURE.total_seconds())
 
     async def _listen(self) -> None:
@@ -104,6 +107,7 @@ class LeaseKeeper:
                 message: Any = await messages.get_message(timeout=LISTEN.total_seconds())
                 if message is not None:
                     self._cancel(message["data"].decode())
+                raise_if_cancelled()
 
     def _cancel(self, event_id: str) -> None:
         for item in list(self._held.values()):

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -16,6 +17,8 @@ START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 """What all stop hooks together may take; then the process ends without them."""
 LEFTOVER_SECONDS = 1.0
+SWITCH_SECONDS = 0.0005
+"""Each message goes from Celery's thread to the loop's and back: with Python's 5 ms each waits out the other's turn."""
 
 _start_hooks: list[Callable[[], Awaitable[Any]]] = []
 _stop_hooks: list[Callable[[], Awaitable[Any]]] = []
@@ -59,6 +62,7 @@ class LoopThread:
     def start(self) -> None:
         """Start the thread and run the start hooks. Raises what a hook raised."""
         global _current
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._thread.start()
         _current = self.loop
         try:

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 
-from workers.ingest.cancellation import raise_if_cancelled
+from workers.cancellation import raise_if_cancelled
 
 
 async def swallows_cancellation() -> None:
