@@ -183,7 +183,7 @@ class LaneModel:
             acceptance=event.acceptance,
             next_frame=event.next_frame,
             accepted_at=datetime.fromtimestamp(event.accepted_ms / 1000, UTC),
-            cancelled=event.cancel is not None,
+            cancelled=event.cancel,
         )
 
     def renew(self, lease: Lease) -> RenewResult:

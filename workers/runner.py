@@ -13,7 +13,7 @@ from workers.lanes.keeper import LeaseKeeper
 from workers.lanes.lanes import Lanes
 from workers.lanes.ports import Waker
 from workers.lanes.records import Begun, NotBegun, Settled, SettleRefused, Start
-from workers.policies.delivery import Delivery
+from workers.policies.delivery import Delivery, StopSignal
 from workers.settle import Settler
 
 log = logging.getLogger(__name__)
@@ -45,17 +45,15 @@ class EventRunner:
             return NothingToDo(begun.why)
         delivery = delivery_of(begun, event_of(begun))
         try:
-            outcome = await self._under_lease(delivery, cancelled=begun.cancelled)
+            outcome = await self._under_lease(delivery)
         except asyncio.CancelledError:
             # The worker drains (or an operator revoked the task): give the event back before the loop ends.
             await asyncio.shield(self._settle(delivery, Released(ReleaseReason.SHUTDOWN)))
             raise
         return await asyncio.shield(self._settle(delivery, outcome))
 
-    async def _under_lease(self, delivery: Delivery, *, cancelled: bool) -> Outcome:
+    async def _under_lease(self, delivery: Delivery) -> Outcome:
         """The policies and the handler, stopped when the lease is lost or the user cancels."""
-        if cancelled:
-            return Cancelled(CancelReason.USER)
         lost = False
         run = asyncio.ensure_future(self._dispatch(delivery))
 
@@ -110,4 +108,5 @@ def delivery_of(begun: Begun, event: Event) -> Delivery:
         acceptance=begun.acceptance,
         next_frame=begun.next_frame,
         accepted_at=begun.accepted_at,
+        stop=StopSignal(begun.cancelled),
     )

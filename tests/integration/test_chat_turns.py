@@ -1,9 +1,10 @@
-"""Turns over real lanes and streams: what a cancel and a lost lease leave in the store is what clients have seen."""
+"""Turns over real lanes and streams: however a turn ends, what is in the store is what its clients have seen."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -11,19 +12,24 @@ from schemas.chatkit import ThreadItemDoneEvent, ThreadStreamEvent
 from schemas.events import Event
 from schemas.outcome import Cancelled, CancelReason, Done
 from tests.builders import create_event
-from tests.conformance.chats import Context, ScriptedResponder, context_of, delta, message, says, texts
+from tests.conformance.chats import Context, ScriptedResponder, begins, context_of, delta, message, says, texts
+from tests.eventually import eventually
 from workers.chat.database import Database
 from workers.chat.partial import shown_by
 from workers.chat.server import ReadServer
 from workers.chat.store import SqlStore
 from workers.chat.turn import TurnHandler
+from workers.dispatch import Dispatcher
 from workers.errors import LeaseLostError
-from workers.lanes.connection import connect
+from workers.lanes.connection import State, connect
+from workers.lanes.keeper import LeaseKeeper
 from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes
-from workers.lanes.records import Begun, Start
+from workers.lanes.records import Begun, Start, Wake
 from workers.policies.delivery import Delivery
-from workers.runner import delivery_of
+from workers.runner import EventRunner, Verdict, delivery_of
+from workers.settings import Settings
+from workers.settle import Settler
 from workers.streams.replay import TurnStreams
 from workers.streams.writer import FrameWriter
 
@@ -34,11 +40,22 @@ pytestmark = pytest.mark.redis
 class Worker:
     """The parts of a worker that a turn goes through."""
 
+    state: State
+    keys: Keys
     lanes: Lanes
     streams: TurnStreams
     store: SqlStore
     responder: ScriptedResponder
     turns: TurnHandler
+
+    async def wake(self, wakes: Sequence[Wake]) -> None:
+        """Nobody: the tests run what they want to run."""
+
+    async def run(self, event: Event) -> Verdict:
+        """Run an event as a woken worker does."""
+        keeper = LeaseKeeper(self.lanes, self.state, self.keys, lease=timedelta(seconds=10))
+        dispatcher = Dispatcher(Settings(), self.turns, self.turns)
+        return await EventRunner(self.lanes, keeper, self, dispatcher, Settler("w1")).run(event.lane, event.event_id)
 
     async def begin(self, event: Event) -> Delivery:
         [begun] = await self.lanes.begin([Start(event.lane, event.event_id, token="t", want_body=False)])
@@ -49,10 +66,14 @@ class Worker:
         page = await self.store.load_thread_items(str(event.thread_id), None, 100, "asc", context_of(event))
         return texts(page.data)
 
-    async def seen(self, delivery: Delivery) -> list[str]:
+    async def frames(self, event: Event) -> list[bytes]:
+        """What clients were shown."""
+        entries: Any = await self.state.xrange(self.keys.stream(event.lane, event.event_id))
+        return [fields[b"d"] for _, fields in entries if b"d" in fields]
+
+    async def seen(self, event: Event) -> list[str]:
         """The texts on a client's screen."""
-        frames = await self.streams.shown(delivery)
-        return texts(shown_by(frames, ReadServer(self.store)).kept)
+        return texts(shown_by(await self.frames(event), ReadServer(self.store)).kept)
 
 
 @pytest.fixture
@@ -73,7 +94,7 @@ async def worker(redis_url: str, sqlite_url: str) -> AsyncIterator[Worker]:
     writer, responder = FrameWriter(lanes), ScriptedResponder()
     streams = TurnStreams(writer, state, keys)
     turns = TurnHandler(database, responder, streams, longest=timedelta(seconds=20))
-    yield Worker(lanes, streams, SqlStore(database), responder, turns)
+    yield Worker(state, keys, lanes, streams, SqlStore(database), responder, turns)
     await writer.close()
     await database.close()
     await state.aclose()
@@ -101,10 +122,10 @@ async def test_a_cancelled_turn_stores_exactly_what_its_clients_have_seen(worker
     run = asyncio.create_task(worker.turns(delivery))
     await talking.wait()
     await worker.lanes.cancel(event.event_id)
-    acknowledged = await worker.streams.shown(delivery)
+    acknowledged = await worker.frames(event)
     assert await run == Cancelled(CancelReason.USER)  # found out by the refused append
-    assert await worker.streams.shown(delivery) == acknowledged
-    assert await worker.stored(event) == await worker.seen(delivery)
+    assert await worker.frames(event) == acknowledged
+    assert await worker.stored(event) == await worker.seen(event)
     assert (await worker.stored(event))[1].startswith("word 0 1 2 3")
 
 
@@ -132,4 +153,27 @@ async def test_a_whole_turn_is_in_the_stream_before_it_is_answered(worker: Worke
     await worker.lanes.accept([(event, "q")])
     delivery = await worker.begin(event)
     assert await worker.turns(delivery) == Done()
-    assert await worker.seen(delivery) == await worker.stored(event) == ["hello", "answer"]
+    assert await worker.seen(event) == await worker.stored(event) == ["hello", "answer"]
+
+
+async def test_a_cancel_while_the_worker_is_dead_stores_what_that_worker_had_shown(worker: Worker) -> None:
+    event = create_event("hello")
+
+    async def dies(context: Context) -> AsyncGenerator[ThreadStreamEvent, None]:
+        async for frame in begins("half an")(context):
+            yield frame
+        await asyncio.Event().wait()
+
+    async def half_an() -> bool:
+        return await worker.seen(event) == ["hello", "half an"]
+
+    worker.responder.steps = [dies]
+    await worker.lanes.accept([(event, "q")])
+    run = asyncio.create_task(worker.turns(await worker.begin(event)))
+    await eventually(half_an)
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
+    assert (await worker.lanes.cancel(event.event_id)).result == "cancelling"
+    await worker.state.delete(f"{worker.keys.tag_of(event.lane)}lease:{event.lane}")  # it ran out
+    assert await worker.run(event) == Cancelled(CancelReason.USER)
+    assert await worker.seen(event) == await worker.stored(event) == ["hello", "half an"]

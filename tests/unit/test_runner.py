@@ -17,7 +17,7 @@ from workers.errors import TransientError
 from workers.lanes.keeper import LeaseKeeper
 from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes
-from workers.lanes.records import Accepted, Wake
+from workers.lanes.records import Accepted, Start, Wake
 from workers.policies.compose import Handler
 from workers.policies.delivery import Delivery
 from workers.runner import EventRunner, NothingToDo
@@ -130,18 +130,22 @@ async def test_a_cancel_stops_a_turn_that_hangs(bench: Bench) -> None:
     assert await bench.state_of(event) is EventState.CANCELLED
 
 
-async def test_a_cancelled_event_whose_worker_died_is_not_run_again(bench: Bench) -> None:
-    event = create_event()
+async def test_a_cancelled_event_whose_worker_died_comes_to_the_handler_as_stopped_though_it_is_stale(
+    bench: Bench,
+) -> None:
+    stops: list[CancelReason | None] = []
+
+    async def ends(delivery: Delivery) -> Outcome:
+        stops.append(delivery.stop.reason)
+        return Cancelled(CancelReason.OPERATOR)
+
+    event = create_event(expirytime="2020-01-01T00:00:00Z")
     await bench.accept(event)
-    running = asyncio.create_task(bench.runner(hangs).run(event.lane, event.event_id))
-    await bench.started.wait()
-    await bench.lanes.cancel(event.event_id)
+    await bench.lanes.begin([Start(event.lane, event.event_id, token="of the dead worker")])
+    await bench.lanes.cancel(event.event_id, CancelReason.OPERATOR)
     await bench.state.delete(bench.keys.tag_of(event.lane) + "lease:" + event.lane)  # its lease ran out
-    bench.started.clear()
-    assert await bench.runner(done).run(event.lane, event.event_id) == Cancelled(CancelReason.USER)
-    assert not bench.started.is_set()
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    assert await bench.runner(ends).run(event.lane, event.event_id) == Cancelled(CancelReason.OPERATOR)
+    assert stops == [CancelReason.OPERATOR]
 
 
 async def test_a_worker_that_drains_gives_the_event_back_with_no_attempt_spent(bench: Bench) -> None:

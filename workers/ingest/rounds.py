@@ -11,7 +11,7 @@ from functools import cache
 from schemas.chatkit import TURN_REQUESTS
 from schemas.errors import InvalidEventError, WorkersError
 from schemas.events import PREFIX, Event
-from schemas.outcome import Cancelled, CancelReason, DeadLettered, DeadReason, Outcome
+from schemas.outcome import Cancelled, DeadLettered, DeadReason, Outcome
 from workers.cancellation import raise_if_cancelled
 from workers.errors import TransientError
 from workers.ingest.ports import IntakeLanes, LightPolicies
@@ -114,8 +114,7 @@ class LightRounds:
         starts = [Start(w.lane, w.event_id, uuid.uuid4().hex, want_body=w.event_id not in known) for w in heads]
         begun = [answer for answer in await self._lanes.begin(starts) if isinstance(answer, Begun)]
         deliveries = [delivery for one in begun if (delivery := _delivery(one, known)) is not None]
-        cancelled = {one.lease.event_id for one in begun if one.cancelled}
-        results = await self._results(deliveries, cancelled)
+        results = await self._results(deliveries)
         now = self._now()
         settled = await self._lanes.settle(
             [
@@ -129,13 +128,13 @@ class LightRounds:
             await self._waker.wake(turns)
         return [wake for wake in nexts if is_light(wake.type)]
 
-    async def _results(self, deliveries: Sequence[Delivery], cancelled: set[str]) -> list[LightResult]:
+    async def _results(self, deliveries: Sequence[Delivery]) -> list[LightResult]:
         """A result for each delivery: of the policies where they decide, else of the handler."""
         results: dict[int, LightResult] = {}
         fresh: list[int] = []
         for place, delivery in enumerate(deliveries):
-            stopped = delivery.lease.event_id in cancelled
-            outcome = Cancelled(CancelReason.USER) if stopped else self._policies.judge(delivery)
+            stopped = delivery.stop.reason
+            outcome = Cancelled(stopped) if stopped is not None else self._policies.judge(delivery)
             if outcome is not None:
                 results[place] = (outcome, [])
             else:

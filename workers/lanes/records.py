@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from schemas.outcome import EventState, Outcome
+from schemas.outcome import CancelReason, EventState, Outcome
 from schemas.records import DeadLetter
 from workers.policies.delivery import Lease
 
@@ -63,7 +63,10 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """The event is leased to this worker. `deaths` counts this run too, until it is settled."""
+    """The event is leased to this worker. `deaths` counts this run too, until it is settled.
+
+    `cancelled` says on whose wish it is only to be ended.
+    """
 
     lease: Lease
     body: str | None
@@ -72,7 +75,7 @@ class Begun:
     acceptance: int
     next_frame: int
     accepted_at: datetime
-    cancelled: bool
+    cancelled: CancelReason | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from schemas.events import Event
-from schemas.outcome import EventState
+from schemas.outcome import CancelReason, EventState
 from workers.lanes.records import (
     Accepted,
     Appended,
@@ -57,7 +57,7 @@ def begun_of(start: Start, owner: str, reply: Sequence[Any]) -> Begun | NotBegun
         acceptance=int(acceptance),
         next_frame=int(number),
         accepted_at=moment(accepted),
-        cancelled=bool(cancel),
+        cancelled=CancelReason(cancel.decode()) if cancel else None,
     )
 
 

@@ -20,5 +20,6 @@ class DeadlinePolicy:
         return self.judge(delivery) or await call_next(delivery)
 
     def judge(self, delivery: Delivery) -> Outcome | None:
-        """The outcome without a run, or None to run it."""
-        return Dropped(DropReason.EXPIRED) if is_stale(delivery.event, self.now()) else None
+        """The outcome without a run, or None to run it, or to end it: what a stopped event has shown is not dropped."""
+        stopped = delivery.stop.reason is not None
+        return Dropped(DropReason.EXPIRED) if not stopped and is_stale(delivery.event, self.now()) else None

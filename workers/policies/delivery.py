@@ -22,6 +22,8 @@ class Lease:
 class StopSignal:
     """Says why the running turn is being cancelled: `reason` is set before its asyncio task is.
 
+    A delivery that comes with a reason was stopped while nobody ran it: what was shown is kept, nothing is run.
+
     A cancelled task that finds no reason here was not stopped by the user (the worker drains, the lease is lost).
     """
 

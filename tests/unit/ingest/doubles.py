@@ -7,7 +7,18 @@ from datetime import datetime, timedelta
 
 from schemas.errors import WorkersError
 from schemas.events import Event
-from schemas.outcome import DeadLettered, DeadReason, Done, Dropped, DropReason, EventState, Outcome, Parked, Retry
+from schemas.outcome import (
+    CancelReason,
+    DeadLettered,
+    DeadReason,
+    Done,
+    Dropped,
+    DropReason,
+    EventState,
+    Outcome,
+    Parked,
+    Retry,
+)
 from schemas.records import DeadLetter
 from tests.builders import NOW
 from workers.ingest.intake import Intake
@@ -95,7 +106,7 @@ class MemoryLanes:
             acceptance=1,
             next_frame=1,
             accepted_at=NOW,
-            cancelled=event.event_id in self.cancelled,
+            cancelled=CancelReason.USER if event.event_id in self.cancelled else None,
         )
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settled | SettleRefused]:

@@ -23,7 +23,7 @@ async def test_begin_gives_the_event_and_where_it_stands(deployment: Deployment)
     assert begun.body == FIRST.to_json()
     assert (begun.attempt, begun.deaths, begun.acceptance, begun.next_frame) == (1, 1, 1, 1)
     assert begun.accepted_at == datetime.fromtimestamp(deployment.clock.ms / 1000, UTC)
-    assert not begun.cancelled
+    assert begun.cancelled is None
     assert (begun.lease.owner, begun.lease.token) == ("worker-1", "t1")
 
 

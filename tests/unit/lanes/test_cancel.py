@@ -83,9 +83,9 @@ async def test_the_first_reason_stays_when_it_is_cancelled_again(deployment: Dep
 
 async def test_the_next_worker_learns_of_a_cancel_when_the_first_one_died(deployment: Deployment) -> None:
     await deployment.started(FIRST)
-    await deployment.lanes.cancel(FIRST.event_id)
+    await deployment.lanes.cancel(FIRST.event_id, CancelReason.OPERATOR)
     deployment.clock.turn(LEASE)
-    assert (await deployment.begun(FIRST, "t2", lanes=deployment.other)).cancelled
+    assert (await deployment.begun(FIRST, "t2", lanes=deployment.other)).cancelled is CancelReason.OPERATOR
 
 
 async def test_a_settlement_asked_again_after_the_event_was_cancelled_gets_its_answer_again(
