@@ -273,6 +273,10 @@ class LaneModel:
         if event.state is EventState.RUNNING:
             event.cancel = event.cancel or reason
             return Cancellation("cancelling")
+        if event.next_frame > 1:
+            event.cancel, event.due_ms = event.cancel or reason, self.now_ms
+            self.lanes[event.lane].alarm_ms = self.now_ms + FIRST_GRACE_MS
+            return Cancellation("cancelling", self.wake(event.id))
         return Cancellation("cancelled", self.end(event, EventState.CANCELLED, reason, ()).wake)
 
     def sweep(self) -> list[Wake]:

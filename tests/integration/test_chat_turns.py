@@ -10,9 +10,9 @@ import pytest
 
 from schemas.chatkit import ThreadItemDoneEvent, ThreadStreamEvent
 from schemas.events import Event
-from schemas.outcome import Cancelled, CancelReason, Done
+from schemas.outcome import Cancelled, CancelReason, Done, Retry
 from tests.builders import create_event
-from tests.conformance.chats import Context, ScriptedResponder, begins, context_of, delta, message, says, texts
+from tests.conformance.chats import Context, ScriptedResponder, Step, begins, context_of, delta, message, says, texts
 from tests.eventually import eventually
 from workers.chat.database import Database
 from workers.chat.partial import shown_by
@@ -20,12 +20,12 @@ from workers.chat.server import ReadServer
 from workers.chat.store import SqlStore
 from workers.chat.turn import TurnHandler
 from workers.dispatch import Dispatcher
-from workers.errors import LeaseLostError
+from workers.errors import LeaseLostError, TransientError
 from workers.lanes.connection import State, connect
 from workers.lanes.keeper import LeaseKeeper
 from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes
-from workers.lanes.records import Begun, Start, Wake
+from workers.lanes.records import Begun, Cancellation, Start, Wake
 from workers.policies.delivery import Delivery
 from workers.runner import EventRunner, Verdict, delivery_of
 from workers.settings import Settings
@@ -100,6 +100,22 @@ async def worker(redis_url: str, sqlite_url: str) -> AsyncIterator[Worker]:
     await state.aclose()
 
 
+def half_an(worker: Worker, event: Event, then: Exception | None = None) -> Step:
+    """Begin an answer, and wait until it is on the screens; `then` fails."""
+
+    async def on_screen() -> bool:
+        return await worker.seen(event) == ["hello", "half an"]
+
+    async def step(context: Context) -> AsyncGenerator[ThreadStreamEvent, None]:
+        async for frame in begins("half an")(context):
+            yield frame
+        await eventually(on_screen)
+        if then is not None:
+            raise then
+
+    return step
+
+
 async def test_a_cancelled_turn_stores_exactly_what_its_clients_have_seen(worker: Worker) -> None:
     event, talking = create_event("hello"), asyncio.Event()
 
@@ -157,23 +173,34 @@ async def test_a_whole_turn_is_in_the_stream_before_it_is_answered(worker: Worke
 
 
 async def test_a_cancel_while_the_worker_is_dead_stores_what_that_worker_had_shown(worker: Worker) -> None:
-    event = create_event("hello")
+    event, shown = create_event("hello"), asyncio.Event()
 
     async def dies(context: Context) -> AsyncGenerator[ThreadStreamEvent, None]:
-        async for frame in begins("half an")(context):
+        async for frame in half_an(worker, event)(context):
             yield frame
+        shown.set()
         await asyncio.Event().wait()
-
-    async def half_an() -> bool:
-        return await worker.seen(event) == ["hello", "half an"]
 
     worker.responder.steps = [dies]
     await worker.lanes.accept([(event, "q")])
     run = asyncio.create_task(worker.turns(await worker.begin(event)))
-    await eventually(half_an)
+    await shown.wait()
     run.cancel()
     await asyncio.gather(run, return_exceptions=True)
     assert (await worker.lanes.cancel(event.event_id)).result == "cancelling"
     await worker.state.delete(f"{worker.keys.tag_of(event.lane)}lease:{event.lane}")  # it ran out
     assert await worker.run(event) == Cancelled(CancelReason.USER)
+    assert await worker.seen(event) == await worker.stored(event) == ["hello", "half an"]
+
+
+async def test_a_cancel_while_it_waits_for_its_retry_stores_what_the_first_attempt_had_shown(worker: Worker) -> None:
+    event = create_event("hello")
+    worker.responder.steps = [half_an(worker, event, then=TransientError("cut", retry_after=timedelta(minutes=5)))]
+    await worker.lanes.accept([(event, "q")])
+    assert isinstance(await worker.run(event), Retry)
+    cancellation = await worker.lanes.cancel(event.event_id, CancelReason.OPERATOR)
+    assert cancellation == Cancellation("cancelling", Wake(event.lane, event.event_id, event.type, "q"))
+    acknowledged = await worker.frames(event)
+    assert await worker.run(event) == Cancelled(CancelReason.OPERATOR)
+    assert await worker.frames(event) == acknowledged
     assert await worker.seen(event) == await worker.stored(event) == ["hello", "half an"]

@@ -16,7 +16,7 @@ RenewResult = Literal["held", "lost", "cancelled"]
 """`cancelled`: held, and the event is to be stopped."""
 
 CancelResult = Literal["cancelled", "cancelling", "ended", "unknown"]
-"""`cancelled`: it waited and has ended. `cancelling`: it runs, and from now on shows no more text."""
+"""`cancelled`: it waited and has ended. `cancelling`: from now on it shows no more text, and a worker ends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class SettleRefused:
 
 @dataclass(frozen=True, slots=True)
 class Cancellation:
-    """Answer to a cancel, and the lane that moved on because its head was cancelled."""
+    """Answer to a cancel, and the lane to wake: the next head, or the event itself where a worker has to end it."""
 
     result: CancelResult
     wake: Wake | None = None

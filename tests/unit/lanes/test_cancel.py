@@ -1,18 +1,28 @@
-"""cancel: a waiting event ends, a running one is marked, an ended one stays."""
+"""cancel: a waiting event ends, one that runs or has shown something is marked, an ended one stays."""
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from schemas.outcome import CancelReason, EventState
+from schemas.outcome import CancelReason, EventState, Parked, ParkReason, Released, ReleaseReason
 from tests.lane_builders import FRAME, LEASE, QUEUE, Deployment, done, event, retry
 from workers.lanes.connection import open_pubsub
-from workers.lanes.records import Append, Cancellation, Wake
+from workers.lanes.records import Append, AppendRefused, Cancellation, Settled, Settlement, Wake
+from workers.policies.delivery import Lease
 
 ITEMS = [event(f"e{number}", "thr_1") for number in range(3)]
 FIRST, SECOND, THIRD = ITEMS
+
+
+def parked(lease: Lease) -> Settlement:
+    return Settlement(lease, Parked(ParkReason.OVERLOAD, LEASE), delay=LEASE)
+
+
+def released(lease: Lease) -> Settlement:
+    return Settlement(lease, Released(ReleaseReason.SHUTDOWN))
 
 
 def waiting_ids(*items: Any) -> list[str]:
@@ -55,9 +65,27 @@ async def test_the_last_waiting_event_takes_its_lane_along(deployment: Deploymen
 
 async def test_an_event_that_waits_for_its_retry_ends_at_once(deployment: Deployment) -> None:
     lease = await deployment.started(FIRST)
-    await deployment.lanes.append([Append(lease, 1, [FRAME])])
     await deployment.lanes.settle([retry(lease)])
     assert await deployment.lanes.cancel(FIRST.event_id) == Cancellation("cancelled")
+    assert [frame_id for frame_id, _ in await deployment.frames(FIRST)] == [b"1-1"]
+
+
+@pytest.mark.parametrize("settlement", [retry, parked, released])
+async def test_an_event_that_has_shown_something_and_waits_is_given_to_a_worker_at_once(
+    deployment: Deployment, settlement: Callable[[Lease], Settlement]
+) -> None:
+    lease = await deployment.started(FIRST, SECOND)
+    await deployment.lanes.append([Append(lease, 1, [FRAME])])
+    await deployment.lanes.settle([settlement(lease)])
+    wake = Wake(FIRST.lane, FIRST.event_id, FIRST.type, QUEUE)
+    for reason in (CancelReason.OPERATOR, CancelReason.USER):
+        assert await deployment.other.cancel(FIRST.event_id, reason) == Cancellation("cancelling", wake)
+    assert await deployment.alarm_ms(FIRST) == 2_000
+    begun = await deployment.begun(FIRST, "t2")
+    assert begun.cancelled is CancelReason.OPERATOR
+    assert await deployment.lanes.append([Append(begun.lease, 2, [FRAME])]) == [AppendRefused("cancelled", 2)]
+    to_second = Wake(SECOND.lane, SECOND.event_id, SECOND.type, QUEUE)
+    assert await deployment.lanes.settle([retry(begun.lease)]) == [Settled(EventState.CANCELLED, to_second)]
     assert [frame_id for frame_id, _ in await deployment.frames(FIRST)] == [b"1-1", b"1-2"]
 
 

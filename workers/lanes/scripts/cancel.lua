@@ -2,11 +2,12 @@
 --
 -- Promise: a waiting event ends as cancelled here and now, wherever in its lane it stands; a running one is marked, so
 -- that from now on no text is added and any outcome becomes cancelled, and its worker is told by a message (it also
--- learns of it when it next appends or renews). An event that has ended stays as it ended.
+-- learns of it when it next appends or renews). A waiting event of which an earlier run has shown frames is marked as
+-- well and is due at once: only a worker can store what was shown. An event that has ended stays as it ended.
 -- Keys: the shard's hash tag.
 -- Arguments: now ('' for TIME), id, reason, channel of cancels, retention in ms, grace in ms.
--- Reply: {'unknown'}, {'ended'}, {'cancelling'} or {'cancelled', id to wake, its type, its queue} (the last
---   three missing: nothing to wake).
+-- Reply: {'unknown'}, {'ended'}, or {'cancelling' or 'cancelled', id to wake, its type, its queue} (the last three
+--   missing: nothing to wake).
 --@include clock.lua
 --@include frames.lua
 --@include ending.lua
@@ -27,6 +28,12 @@ if state == 'running' then
 end
 
 local now_ms = math.floor(now_us(ARGV[1]) / 1000)
+if tonumber(number) > 1 then
+  redis.call('HSETNX', key, 'cancel', reason)
+  redis.call('HSET', key, 'due', now_ms)
+  redis.call('ZADD', tag .. 'alarms', now_ms + tonumber(ARGV[6]), lane)
+  return { 'cancelling', unpack(wake_of(tag, id)) }
+end
 local event = { acceptance = acceptance, number = tonumber(number), state = state, settled = {} }
 end_event(tag, id, event, 'cancelled', reason, now_ms, tonumber(ARGV[5]), {})
 if redis.call('LINDEX', tag .. 'lane:' .. lane, 0) ~= id then
