@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import uuid
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from schemas.events import Event, parse_event
-from schemas.outcome import Cancelled, CancelReason, Outcome, Released, ReleaseReason
+from schemas.outcome import Cancelled, CancelReason, DeadLettered, Dropped, Outcome, Released, ReleaseReason
 from workers.clock import utc_now
 from workers.dispatch import Dispatcher
 from workers.lanes.keeper import LeaseKeeper
@@ -17,6 +18,12 @@ from workers.policies.delivery import Delivery, StopSignal
 from workers.settle import Settler
 
 log = logging.getLogger(__name__)
+
+TAKE_BACK_SECONDS = 3.0
+"""How long the last look at an event that is given up may take: less than what is left of its lease."""
+
+TakingBack = Callable[[Delivery], Awaitable[Sequence[bytes]]]
+"""Gives the frames that remove from the screen what was shown of an answer that does not come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +40,16 @@ class EventRunner:
     """Runs the event at the head of a lane, once, under a lease."""
 
     def __init__(
-        self, lanes: Lanes, keeper: LeaseKeeper, waker: Waker, dispatcher: Dispatcher, settler: Settler
+        self,
+        lanes: Lanes,
+        keeper: LeaseKeeper,
+        waker: Waker,
+        dispatcher: Dispatcher,
+        settler: Settler,
+        take_back: TakingBack,
     ) -> None:
         self._lanes, self._keeper, self._waker = lanes, keeper, waker
-        self._dispatch, self._settler = dispatcher, settler
+        self._dispatch, self._settler, self._take_back = dispatcher, settler, take_back
 
     async def run(self, lane: str, event_id: str) -> Verdict:
         """Run what the wake-up points at, if it is still to be run."""
@@ -82,7 +95,8 @@ class EventRunner:
             self._keeper.release(delivery.lease)
 
     async def _settle(self, delivery: Delivery, outcome: Outcome) -> Verdict:
-        [settled] = await self._lanes.settle([self._settler.settlement(delivery, outcome, utc_now())])
+        frames = await self._taken_back(delivery) if isinstance(outcome, Dropped | DeadLettered) else ()
+        [settled] = await self._lanes.settle([self._settler.settlement(delivery, outcome, utc_now(), frames)])
         match settled:
             case SettleRefused(why):
                 log.warning("settle_refused", extra={"event_id": delivery.lease.event_id, "reason": why})
@@ -90,6 +104,16 @@ class EventRunner:
             case Settled(_, wake):
                 await self._waker.wake([wake] if wake else [])
                 return outcome
+
+    async def _taken_back(self, delivery: Delivery) -> Sequence[bytes]:
+        """What goes before the closing frame. Fails open: the event must end, and a reload puts the screen right."""
+        try:
+            async with asyncio.timeout(TAKE_BACK_SECONDS):
+                return await self._take_back(delivery)
+        except Exception as error:  # noqa: BLE001  # the dead-letter net: else the event would come back for ever
+            event_id, name = delivery.lease.event_id, type(error).__name__
+            log.warning("answer_not_taken_back", extra={"event_id": event_id, "error": name})
+            return ()
 
 
 def event_of(begun: Begun) -> Event:

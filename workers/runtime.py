@@ -16,6 +16,7 @@ from workers.agents.team import build_team
 from workers.chat.database import Database
 from workers.chat.light import LightHandler
 from workers.chat.reads import Reads
+from workers.chat.take_back import TakeBack
 from workers.chat.turn import TurnHandler
 from workers.clock import utc_now
 from workers.dispatch import Dispatcher, queue_of
@@ -150,7 +151,8 @@ async def worker_runtime(core: Core) -> AsyncIterator[WorkerRuntime]:
             stack.push_async_callback(client.aclose)
             ingress = Ingress(client, core.keys.ingress, admission, owner=name)
             await stack.enter_async_context(running(ingress.run(), "ingress"))
-        yield WorkerRuntime(EventRunner(lanes, keeper, core.waker, dispatcher, settler), admission)
+        runner = EventRunner(lanes, keeper, core.waker, dispatcher, settler, TakeBack(core.database, streams))
+        yield WorkerRuntime(runner, admission)
 
 
 @asynccontextmanager

@@ -32,14 +32,15 @@ class Settler:
     def settlement(
         self, delivery: Delivery, outcome: Outcome, now: datetime, frames: Sequence[bytes] = ()
     ) -> Settlement:
-        """What the lane is told. `frames` are the last ones of an event that ran in a batch."""
+        """What the lane is told. `frames` are the last ones but for the one that closes the turn: those of an event
+        that ran in a batch, or those that take back an answer."""
         lease = delivery.lease
         match outcome:
             case Done() | Cancelled():
                 return Settlement(lease, outcome, final_frames=tuple(frames))
             case Dropped(reason):
                 text = f"This message was not answered ({reason}). You can send it again."
-                return Settlement(lease, outcome, final_frames=(closing_frame(text),))
+                return Settlement(lease, outcome, final_frames=(*frames, closing_frame(text)))
             case Retry(delay=delay) | Parked(delay=delay):
                 return Settlement(lease, outcome, delay=delay)
             case Released():
@@ -48,7 +49,7 @@ class Settler:
                 message = f"{error.kind}: {error.message}" if error else None
                 letter = dead_letter(delivery.event, reason, message, worker=self.worker, now=now)
                 text = f"Something went wrong and this message could not be answered. Reference: {letter.id}"
-                return Settlement(lease, outcome, dead=letter, final_frames=(closing_frame(text),))
+                return Settlement(lease, outcome, dead=letter, final_frames=(*frames, closing_frame(text)))
             case _:
                 assert_never(outcome)
 

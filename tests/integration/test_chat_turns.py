@@ -10,7 +10,7 @@ import pytest
 
 from schemas.chatkit import ThreadItemDoneEvent, ThreadStreamEvent
 from schemas.events import Event
-from schemas.outcome import Cancelled, CancelReason, Done, Retry
+from schemas.outcome import Cancelled, CancelReason, DeadLettered, Done, Retry
 from tests.builders import create_event
 from tests.conformance.chats import Context, ScriptedResponder, Step, begins, context_of, delta, message, says, texts
 from tests.eventually import eventually
@@ -18,9 +18,10 @@ from workers.chat.database import Database
 from workers.chat.partial import shown_by
 from workers.chat.server import ReadServer
 from workers.chat.store import SqlStore
+from workers.chat.take_back import TakeBack
 from workers.chat.turn import TurnHandler
 from workers.dispatch import Dispatcher
-from workers.errors import LeaseLostError, TransientError
+from workers.errors import LeaseLostError, PermanentError, TransientError
 from workers.lanes.connection import State, connect
 from workers.lanes.keeper import LeaseKeeper
 from workers.lanes.keys import Keys
@@ -47,6 +48,7 @@ class Worker:
     store: SqlStore
     responder: ScriptedResponder
     turns: TurnHandler
+    take_back: TakeBack
 
     async def wake(self, wakes: Sequence[Wake]) -> None:
         """Nobody: the tests run what they want to run."""
@@ -55,7 +57,12 @@ class Worker:
         """Run an event as a woken worker does."""
         keeper = LeaseKeeper(self.lanes, self.state, self.keys, lease=timedelta(seconds=10))
         dispatcher = Dispatcher(Settings(), self.turns, self.turns)
-        return await EventRunner(self.lanes, keeper, self, dispatcher, Settler("w1")).run(event.lane, event.event_id)
+        runner = EventRunner(self.lanes, keeper, self, dispatcher, Settler("w1"), self.take_back)
+        return await runner.run(event.lane, event.event_id)
+
+    async def die(self, event: Event) -> None:
+        """The worker that has begun the event is gone, and its lease has run out."""
+        await self.state.delete(f"{self.keys.tag_of(event.lane)}lease:{event.lane}")
 
     async def begin(self, event: Event) -> Delivery:
         [begun] = await self.lanes.begin([Start(event.lane, event.event_id, token="t", want_body=False)])
@@ -94,7 +101,7 @@ async def worker(redis_url: str, sqlite_url: str) -> AsyncIterator[Worker]:
     writer, responder = FrameWriter(lanes), ScriptedResponder()
     streams = TurnStreams(writer, state, keys)
     turns = TurnHandler(database, responder, streams, longest=timedelta(seconds=20))
-    yield Worker(state, keys, lanes, streams, SqlStore(database), responder, turns)
+    yield Worker(state, keys, lanes, streams, SqlStore(database), responder, turns, TakeBack(database, streams))
     await writer.close()
     await database.close()
     await state.aclose()
@@ -188,7 +195,7 @@ async def test_a_cancel_while_the_worker_is_dead_stores_what_that_worker_had_sho
     run.cancel()
     await asyncio.gather(run, return_exceptions=True)
     assert (await worker.lanes.cancel(event.event_id)).result == "cancelling"
-    await worker.state.delete(f"{worker.keys.tag_of(event.lane)}lease:{event.lane}")  # it ran out
+    await worker.die(event)
     assert await worker.run(event) == Cancelled(CancelReason.USER)
     assert await worker.seen(event) == await worker.stored(event) == ["hello", "half an"]
 
@@ -204,3 +211,33 @@ async def test_a_cancel_while_it_waits_for_its_retry_stores_what_the_first_attem
     assert await worker.run(event) == Cancelled(CancelReason.OPERATOR)
     assert await worker.frames(event) == acknowledged
     assert await worker.seen(event) == await worker.stored(event) == ["hello", "half an"]
+
+
+async def test_a_turn_that_fails_has_shown_all_of_what_it_sent(worker: Worker) -> None:
+    event = create_event("hello")
+    worker.responder.steps = [begins("one two three", then=TransientError("cut"))]
+    await worker.lanes.accept([(event, "q")])
+    delivery = await worker.begin(event)
+    with pytest.raises(TransientError):
+        await worker.turns(delivery)
+    assert await worker.seen(event) == ["hello", "one two three"]
+
+
+async def test_a_dead_letter_takes_its_half_answer_off_the_screen(worker: Worker) -> None:
+    event = create_event("hello")
+    worker.responder.steps = [begins("half an", then=PermanentError("400"))]
+    await worker.lanes.accept([(event, "q")])
+    assert isinstance(await worker.run(event), DeadLettered)
+    assert b'"delta":" an"' in b"".join(await worker.frames(event))
+    assert await worker.seen(event) == await worker.stored(event) == ["hello"]
+    assert (await worker.frames(event))[-1].startswith(b'{"type":"error"')
+
+
+async def test_a_dead_letter_leaves_an_answer_that_is_stored_on_the_screen(worker: Worker) -> None:
+    event = create_event("hello")
+    await worker.lanes.accept([(event, "q")])
+    for _ in range(3):  # each stores, or finds, the whole answer, and dies before it settles
+        assert await worker.turns(await worker.begin(event)) == Done()
+        await worker.die(event)
+    assert isinstance(await worker.run(event), DeadLettered)
+    assert await worker.seen(event) == await worker.stored(event) == ["hello", "answer"]

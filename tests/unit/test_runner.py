@@ -9,11 +9,11 @@ import pytest
 from fakeredis import FakeAsyncRedis
 
 from schemas.events import Event
-from schemas.outcome import Cancelled, CancelReason, DeadLettered, Done, EventState, Outcome, Retry
+from schemas.outcome import Cancelled, CancelReason, DeadLettered, Done, Dropped, EventState, Outcome, Retry
 from tests.builders import create_event, message_event
 from tests.eventually import eventually
 from workers.dispatch import Dispatcher, queue_of
-from workers.errors import TransientError
+from workers.errors import DatabaseError, PermanentError, TransientError
 from workers.lanes.keeper import LeaseKeeper
 from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes
@@ -41,6 +41,7 @@ class Bench:
         )
         self.keeper = LeaseKeeper(self.lanes, self.state, self.keys, lease=timedelta(seconds=10))
         self.woken: list[Wake] = []
+        self.taken_back: list[bytes] | Exception = []
         self.started = asyncio.Event()
 
     async def wake(self, wakes: Sequence[Wake]) -> None:
@@ -56,7 +57,12 @@ class Bench:
             return await handler(delivery)
 
         dispatcher = Dispatcher(Settings.model_validate(settings), turns=noted, light=noted)
-        return EventRunner(self.lanes, self.keeper, self, dispatcher, Settler("w1"))
+        return EventRunner(self.lanes, self.keeper, self, dispatcher, Settler("w1"), self.take_back)
+
+    async def take_back(self, delivery: Delivery) -> Sequence[bytes]:
+        if isinstance(self.taken_back, Exception):
+            raise self.taken_back
+        return self.taken_back
 
     async def state_of(self, event: Event) -> EventState:
         found = await self.lanes.status(event.event_id)
@@ -78,6 +84,10 @@ async def done(delivery: Delivery) -> Outcome:
 async def hangs(delivery: Delivery) -> Outcome:
     await asyncio.Event().wait()
     return Done()
+
+
+async def fails_for_good(delivery: Delivery) -> Outcome:
+    raise PermanentError("400")
 
 
 async def test_a_wake_up_runs_the_head_and_wakes_the_next(bench: Bench) -> None:
@@ -117,6 +127,31 @@ async def test_a_bug_ends_as_a_dead_letter_with_a_frame_that_closes_the_turn(ben
     assert event.event_id.encode() in entries[0][1][b"d"]
     assert entries[-1][1][b"e"] == b'{"state":"dead","reason":"bug"}'
     assert b"what the user wrote" not in b"".join(value for _, entry in entries for value in entry.values())
+
+
+@pytest.mark.parametrize("attributes", [{}, {"expirytime": "2020-01-01T00:00:00Z"}])
+async def test_an_event_that_is_given_up_takes_back_what_it_has_shown_and_then_closes(
+    bench: Bench, attributes: dict[str, str]
+) -> None:
+    bench.taken_back = [b'{"removed":1}', b'{"removed":2}']
+    event = create_event(**attributes)
+    await bench.accept(event)
+    assert isinstance(await bench.runner(fails_for_good).run(event.lane, event.event_id), DeadLettered | Dropped)
+    entries: Any = await bench.state.xrange(bench.keys.stream(event.lane, event.event_id))
+    frames = [entry[b"d"] for _, entry in entries if b"d" in entry]
+    assert frames[:-1] == bench.taken_back
+    assert frames[-1].startswith(b'{"type":"error"')
+
+
+async def test_an_event_that_is_given_up_ends_even_if_nothing_can_be_taken_back(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.taken_back = DatabaseError("away")
+    event = create_event()
+    await bench.accept(event)
+    assert isinstance(await bench.runner(fails_for_good).run(event.lane, event.event_id), DeadLettered)
+    assert await bench.state_of(event) is EventState.DEAD
+    assert [record.message for record in caplog.records] == ["answer_not_taken_back"]
 
 
 async def test_a_cancel_stops_a_turn_that_hangs(bench: Bench) -> None:

@@ -120,6 +120,12 @@ def items_of_event(connection: Connection, owner: Owner, thread_id: str, event_i
     return [ITEM.validate_json(body) for body in connection.execute(query.order_by(items.c.seq)).scalars()]
 
 
+def stored_ids(connection: Connection, owner: Owner, thread_id: str, ids: Sequence[str]) -> set[str]:
+    """Those of the ids that are items of the thread."""
+    query = select(items.c.id).where(_items_of(owner, thread_id), items.c.id.in_(ids))
+    return set(connection.execute(query).scalars())
+
+
 def load_item(connection: Connection, owner: Owner, thread_id: str, item_id: str) -> ThreadItem:
     """Raises NotFoundError."""
     query = select(items.c.body).where(_items_of(owner, thread_id), items.c.id == item_id)

@@ -13,7 +13,6 @@ from schemas.chatkit import (
     HiddenContextItem,
     SDKHiddenContextItem,
     ThreadItemDoneEvent,
-    ThreadItemRemovedEvent,
     UserMessageItem,
 )
 from schemas.events import Event
@@ -25,6 +24,7 @@ from workers.chat.partial import Shown, keep_partial, shown_by
 from workers.chat.ports import NO_ACTIONS, ActionHandlers, Frames, FrameSource, Responder, Transcriber
 from workers.chat.server import ReadServer, WorkerChatServer
 from workers.chat.store import SqlStore
+from workers.chat.take_back import removal_frame
 from workers.chat.unit_of_work import TurnStore
 from workers.errors import CancelRequestedError, NotFoundError, PermanentError, TransientError
 from workers.lanes.records import Owner
@@ -74,20 +74,30 @@ class TurnHandler:
         if delivery.stop.reason is not None:
             return await self._stop(delivery, context)  # stopped while nobody ran it
         try:
-            async with asyncio.timeout(self._longest_seconds):
-                return await self._run(delivery, context)
+            return await self._run(delivery, context)
         except (CancelRequestedError, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError):
                 if delivery.stop.reason is None:
                     raise  # the worker drains, or the lease is lost: nothing is written, the event runs again
                 _uncancel()
             return await self._stop(delivery, context)
-        except TimeoutError:
-            raise TransientError(f"the turn took more than {self._longest_seconds:g} s", kind="TurnTimeout") from None
 
     async def _run(self, delivery: Delivery, context: TurnContext) -> Outcome:
-        store = self._store(delivery, context)
         frames = self._frames.open(delivery)
+        try:
+            async with asyncio.timeout(self._longest_seconds):
+                await self._turn(delivery, context, frames)
+        except Exception as error:
+            # Whoever takes back what was shown must find all of it in the stream, and nothing may come after it.
+            await frames.flush()
+            if isinstance(error, TimeoutError):
+                message = f"the turn took more than {self._longest_seconds:g} s"
+                raise TransientError(message, kind="TurnTimeout") from None
+            raise
+        return Done()
+
+    async def _turn(self, delivery: Delivery, context: TurnContext, frames: Frames) -> None:
+        store = self._store(delivery, context)
         try:
             await self._open(delivery, store)
             shown = await self._shown(delivery)
@@ -99,7 +109,6 @@ class TurnHandler:
         except AnsweredError:
             if delivery.next_frame == 1:
                 await self._show_stored(delivery.event, store, frames)
-        return Done()
 
     def _store(self, delivery: Delivery, context: TurnContext) -> TurnStore:
         return TurnStore(self._database, context.owner, context.event_id, delivery.lease.epoch)
@@ -147,8 +156,7 @@ class TurnHandler:
     ) -> None:
         """Remove what an earlier attempt showed of its answer; the user's own message stays."""
         for item_id in shown.answer_ids if shown else ():
-            removal = ThreadItemRemovedEvent(item_id=item_id)
-            await frames.send(removal.model_dump_json(exclude_none=True).encode())
+            await frames.send(removal_frame(item_id))
             if event.thread_id is not None and store.view.get(item_id) is not None:
                 await store.delete_thread_item(event.thread_id, item_id, context)
 
