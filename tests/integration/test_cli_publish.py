@@ -16,6 +16,7 @@ from tests.cli_process import cli, settings, start
 from tests.eventually import eventually
 from tests.integration.ingest_process import ingest_process
 from tests.integration.ingest_stack import IngestStack, ingest_stack
+from workers.dispatch import queue_of
 from workers.lanes.records import Append, Begun, Settlement, Start
 
 SHARDS = 4
@@ -206,6 +207,30 @@ async def test_events_show_tail_and_cancel(redis_url: str, prefix: str) -> None:
     assert (again.code, again.err) == (1, f"error: {waiting.event_id} has ended already\n")
     assert unknown.code == 1
     assert unknown.err.startswith("error: evt_nothing: no such event")
+
+
+@redis
+async def test_a_cancel_wakes_the_next_event_of_the_lane(redis_url: str, prefix: str) -> None:
+    first = create_event()
+    second = message_event(str(first.thread_id))
+    async with ingest_stack(redis_url, prefix) as stack:
+        await stack.lanes.accept([(event, queue_of(event)) for event in (first, second)])
+        cancelled = await cli("events", "cancel", first.event_id, env=environment(redis_url, prefix))
+        messages: Any = await stack.state.execute_command("LRANGE", queue_of(second), 0, -1)
+    assert (cancelled.code, cancelled.out) == (0, f"{first.event_id} cancelled\n")
+    [message] = messages
+    assert json.loads(message)["headers"]["id"] == second.event_id
+
+
+@redis
+async def test_a_cancel_does_not_fail_when_the_broker_is_away(redis_url: str, prefix: str, free_port: int) -> None:
+    first = create_event()
+    second = message_event(str(first.thread_id))
+    env = environment(redis_url, prefix, broker_url=f"redis://127.0.0.1:{free_port}/0")
+    async with ingest_stack(redis_url, prefix) as stack:
+        await stack.lanes.accept([(event, queue_of(event)) for event in (first, second)])
+        cancelled = await cli("events", "cancel", first.event_id, env=env)
+    assert (cancelled.code, cancelled.out) == (0, f"{first.event_id} cancelled\n")
 
 
 @redis

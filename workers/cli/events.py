@@ -1,6 +1,7 @@
 """`events`: show, follow or cancel one event."""
 
 import asyncio
+from contextlib import closing
 from typing import TYPE_CHECKING, assert_never
 
 import click
@@ -9,6 +10,8 @@ from workers.cli.command import Command, CommandFailedError, CommandGroup, Outpu
 
 if TYPE_CHECKING:
     from schemas.records import EventStatus
+    from workers.lanes.records import Wake
+    from workers.settings import Settings
 
 
 @click.group(cls=CommandGroup)
@@ -42,8 +45,7 @@ def tail(output: Output, event_id: str) -> None:
 @click.pass_obj
 def cancel(output: Output, event_id: str) -> None:
     """Stop an event. When this returns, no more of its text can appear."""
-    result = asyncio.run(_cancel(event_id))
-    output.record({"id": event_id, "result": result}, f"{event_id} {result}")
+    asyncio.run(_cancel(event_id, output))
 
 
 async def _status(event_id: str) -> "EventStatus":
@@ -77,23 +79,34 @@ async def _tail(event_id: str, output: Output) -> str | None:
     return end.state if end else None
 
 
-async def _cancel(event_id: str) -> str:
+async def _cancel(event_id: str, output: Output) -> None:
     from schemas.outcome import CancelReason
     from workers.cli.connections import open_lanes
     from workers.settings import load_settings
 
-    async with open_lanes(load_settings()) as (lanes, _):
-        # the next event of the lane is woken by the lane's alarm: this process has no wake-ups to send
+    settings = load_settings()
+    async with open_lanes(settings) as (lanes, _):
         cancellation = await lanes.cancel(event_id, CancelReason.OPERATOR)
     match cancellation.result:
-        case "cancelled" | "cancelling":
-            return cancellation.result
+        case "cancelled" | "cancelling" as result:
+            output.record({"id": event_id, "result": result}, f"{event_id} {result}")
         case "ended":
             raise CommandFailedError(f"{event_id} has ended already")
         case "unknown":
             raise unknown(event_id)
         case _:
             assert_never(cancellation.result)
+    if cancellation.wake is not None:  # last: the broker may be away, and that takes its time
+        await _wake(settings, cancellation.wake)
+
+
+async def _wake(settings: "Settings", wake: "Wake") -> None:
+    """Tell a worker. If the broker cannot be reached, nothing is lost: the lane's alarm does it seconds later."""
+    from workers.broker import sending_app
+    from workers.waker import CeleryWaker
+
+    with closing(sending_app(settings)) as app, closing(CeleryWaker(app)) as waker:
+        await waker.wake([wake])
 
 
 def unknown(event_id: str) -> CommandFailedError:
