@@ -29,15 +29,16 @@ def run(sizes: Sizes) -> list[Table]:
     with stack() as parts:
         parts.migrate()
         environment = {"CHATKIT_CONCURRENCY": str(TOGETHER), "BENCH_DELTAS": str(sizes.deltas)}
-        turn = _measure_turn(parts, sizes)
+        turn, again = _measure_turn(parts, sizes), _measure_turn(parts, sizes)
+        turn = min(turn, again)
         worker = parts.worker(MODEL_APP, **environment)
-        done = sizes.cpu_turns + 1
+        done = 2 * (sizes.cpu_turns + 1)
         _turns(parts, WARM_UP, done_before=done)
         before = cpu_seconds(worker.pid)
         for start in range(0, sizes.cpu_turns, TOGETHER):
             _turns(parts, min(TOGETHER, sizes.cpu_turns - start), done_before=done + WARM_UP + start)
         ours = (cpu_seconds(worker.pid) - before) / sizes.cpu_turns
-    # once more: the machine may have been busy with something else the first time
+    # each twice: the machine may have been busy with something else the first time
     bare = min(bare, measure_bare("cpu", turns=sizes.cpu_turns, deltas=sizes.deltas, together=TOGETHER)["cpu_seconds"])
     lines = [
         Line("bare Runner.run_streamed + stream_agent_response", f"{bare * 1000:.1f} ms"),

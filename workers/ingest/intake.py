@@ -11,7 +11,7 @@ from schemas.events import Event
 from workers.cancellation import raise_if_cancelled
 from workers.errors import TransientError
 from workers.ingest.ports import IntakeLanes
-from workers.ingest.rounds import LightRounds, is_light
+from workers.ingest.rounds import LightRounds, is_light, set_to
 from workers.lanes.ports import Waker
 from workers.lanes.records import Accepted, Refused, Wake
 
@@ -48,6 +48,8 @@ class Intake:
         self._queue_of = queue_of
         self._waiting: deque[_Submission] = deque()
         self._wanted = asyncio.Event()
+        self._plenty = asyncio.Event()
+        """A whole batch waits."""
         self._tasks: list[asyncio.Task[None]] = []
         self._accepting = asyncio.Lock()
         self._closed = False
@@ -71,7 +73,7 @@ class Intake:
             return []
         submission = _Submission(events, asyncio.get_running_loop().create_future())
         self._waiting.append(submission)
-        self._wanted.set()
+        self._mark()
         return await submission.done
 
     async def close(self, within_seconds: float = CLOSE_SECONDS) -> None:
@@ -94,13 +96,11 @@ class Intake:
         begun = -SPACING_SECONDS
         while True:
             await self._wanted.wait()
-            if not self._full and (early := begun + SPACING_SECONDS - now()) > 0:
-                await asyncio.sleep(early)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(begun + SPACING_SECONDS - now()):
+                    await self._plenty.wait()
             begun = now()
             batch = self._take()
-            if not batch:
-                self._wanted.clear()
-                continue
             try:
                 async with self._accepting:
                     await self._accept(batch)
@@ -108,11 +108,6 @@ class Intake:
             except Exception as error:  # noqa: BLE001  # a loop guard; the callers were told in _accept
                 log.warning("intake_failed", extra={"count": len(batch), "error": type(error).__name__})
             raise_if_cancelled()
-
-    @property
-    def _full(self) -> bool:
-        """Whether what waits makes a whole batch."""
-        return sum(len(submission.events) - submission.taken for submission in self._waiting) >= BATCH
 
     def _take(self) -> list[tuple[_Submission, Event]]:
         """The next events, oldest submission first."""
@@ -125,7 +120,14 @@ class Intake:
                 break
         while self._waiting and self._waiting[0].taken == len(self._waiting[0].events):
             self._waiting.popleft()
+        self._mark()
         return batch
+
+    def _mark(self) -> None:
+        """Tell the loop how much waits."""
+        waiting = sum(len(submission.events) - submission.taken for submission in self._waiting)
+        set_to(self._wanted, waiting > 0)
+        set_to(self._plenty, waiting >= BATCH)
 
     async def _accept(self, batch: Sequence[tuple[_Submission, Event]]) -> None:
         queue_of = self._queue_of
@@ -154,6 +156,7 @@ class Intake:
         """Tell the callers; what is left of their submissions must not overtake what failed."""
         self._fail(submissions, error)
         self._waiting = deque(submission for submission in self._waiting if not submission.done.done())
+        self._mark()
 
     @staticmethod
     def _fail(submissions: Iterable[_Submission], error: BaseException) -> None:

@@ -103,9 +103,9 @@ class LightRounds:
     def _mark(self) -> None:
         """Tell the loops and those who wait for them how things are."""
         waiting = len(self._heads)
-        _set(self._wanted, waiting > 0)
-        _set(self._room, waiting <= MAX_HEADS)
-        _set(self.idle, not waiting and not self._running)
+        set_to(self._wanted, waiting > 0)
+        set_to(self._room, waiting <= MAX_HEADS)
+        set_to(self.idle, not waiting and not self._running)
 
     async def _round(self, heads: Sequence[Wake]) -> list[Wake]:
         """One step of each of these lanes; the light heads that come next."""
@@ -169,7 +169,8 @@ def _delivery(begun: Begun, known: Mapping[str, Event]) -> Delivery | None:
         return None
 
 
-def _set(event: asyncio.Event, on: bool) -> None:
+def set_to(event: asyncio.Event, on: bool) -> None:
+    """Set an event, or clear it."""
     if on:
         event.set()
     else:

@@ -35,9 +35,12 @@ class BatchConnection(Connection):
     more than the commands need themselves: packs in C, and takes a reply that has come already without a time-out."""
 
     def pack_command(self, *args: Any) -> list[bytes]:
-        if type(args[0]) is not str or " " in args[0]:
-            return list(_serializer.pack(*args))
-        return [hiredis.pack_command(args)]
+        try:
+            if " " not in args[0]:
+                return [hiredis.pack_command(args)]
+        except TypeError:  # a name in bytes, or an argument that has to be turned into bytes first
+            pass
+        return list(_serializer.pack(*args))
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
         if args or options or not self.is_connected:

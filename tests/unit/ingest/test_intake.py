@@ -10,7 +10,7 @@ from schemas.outcome import Cancelled, CancelReason, DeadLettered, DeadReason, D
 from tests.builders import create_event, feedback_event, message_event
 from tests.unit.ingest.doubles import Bench, MemoryLanes, RememberedRuns
 from workers.errors import PermanentError, TransientError
-from workers.ingest import rounds
+from workers.ingest import intake, rounds
 from workers.lanes.records import Accepted, Refused
 from workers.policies.batch import LightResult
 from workers.policies.delivery import Delivery
@@ -22,6 +22,33 @@ async def test_events_of_concurrent_callers_share_batches() -> None:
         answers = await asyncio.gather(*(bench.intake.submit([event]) for event in events))
         assert [answer[0].event_id for answer in answers] == [event.event_id for event in events]
         assert bench.lanes.batches == [100, 50]
+
+
+async def test_an_event_that_comes_alone_does_not_wait_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "SPACING_SECONDS", 3600.0)
+    async with Bench() as bench:
+        await bench.intake.submit([feedback_event("thr_1")])
+        assert bench.lanes.batches == [1]
+
+
+async def test_single_events_that_follow_each_other_share_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "SPACING_SECONDS", 0.2)
+    async with Bench() as bench:
+        await bench.intake.submit([feedback_event("thr_0")])
+        later = []
+        for number in range(1, 6):
+            later.append(asyncio.create_task(bench.intake.submit([feedback_event(f"thr_{number}")])))
+            await asyncio.sleep(0.001)
+        await asyncio.gather(*later)
+        assert bench.lanes.batches == [1, 5]
+
+
+async def test_whole_batches_follow_each_other_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "SPACING_SECONDS", 3600.0)
+    async with Bench() as bench:
+        for number in range(3):
+            await bench.intake.submit([feedback_event(f"thr_{number}_{place}") for place in range(100)])
+        assert bench.lanes.batches == [100, 100, 100]
 
 
 async def test_a_large_submission_is_cut_into_batches_and_answered_in_order() -> None:

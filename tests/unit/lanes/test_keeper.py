@@ -148,3 +148,24 @@ async def test_a_state_that_is_away_costs_no_lease(told: list[str], caplog: pyte
     with suppress(asyncio.CancelledError):
         await task
     await state.aclose()
+
+
+async def test_a_cancellation_that_a_renewal_swallowed_still_ends_the_keeper(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """redis-py's sending may do that; a task group cancels its tasks only once."""
+    renewing = asyncio.Event()
+
+    async def swallow(_: object) -> list[str]:
+        renewing.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        return []
+
+    monkeypatch.setattr(deployment.lanes, "renew", swallow)
+    keeper = LeaseKeeper(deployment.lanes, deployment.state, deployment.keys, lease=SHORT)
+    task = asyncio.create_task(keeper.run())
+    await asyncio.wait_for(renewing.wait(), 5)
+    task.cancel()
+    await asyncio.wait([task], timeout=5)
+    assert task.cancelled()
