@@ -7,7 +7,7 @@ from typing import Any
 from celery import Celery, signals
 
 from workers import tasks
-from workers.broker import queues, transport_options
+from workers.broker import queues, tls_options, transport_options
 from workers.dispatch import QUEUE_INTERACTIVE
 from workers.errors import SettingsError
 from workers.ingest.install import install as install_ingest
@@ -25,6 +25,7 @@ def make_app(settings: Settings) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # 100 by default: a worker must outlive a long outage
         broker_transport_options=transport_options(settings),
+        broker_use_ssl=tls_options(settings.broker_url),
         accept_content=["json"],
         task_serializer="json",
         result_backend=None,  # the tracer's result calls would block the loop; outcomes are on the event's record

@@ -1,6 +1,8 @@
 """What every Celery app of a deployment must agree on: the queues as they are declared, and bounded connections."""
 
+import ssl
 from typing import Any
+from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
@@ -18,6 +20,7 @@ def sending_app(settings: Settings) -> Celery:
     app.conf.update(
         broker_url=settings.broker_url,
         broker_transport_options=transport_options(settings),
+        broker_use_ssl=tls_options(settings.broker_url),
         task_serializer="json",
         task_ignore_result=True,
         task_queues=queues(settings),
@@ -48,3 +51,17 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         "socket_keepalive": True,
         "health_check_interval": 10,
     }
+
+
+def tls_options(broker_url: str) -> dict[str, Any] | None:
+    """What makes a `rediss://` or `amqps://` broker prove who it is: kombu by itself takes any certificate.
+
+    Options in the URL, such as `?ssl_ca_certs=/etc/ssl/our-ca.pem`, count instead; without `ssl_cert_reqs=none` among
+    them the certificate is checked as well.
+    """
+    parts = urlsplit(broker_url)
+    if parts.scheme == "rediss":
+        return {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
+    if parts.scheme == "amqps":
+        return {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": parts.hostname}
+    return None

@@ -1,0 +1,59 @@
+"""A broker over TLS has to prove who it is."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kombu.exceptions import OperationalError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from tests.services import RedisServer, free_port
+from workers.broker import sending_app
+from workers.settings import Settings
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1 that only its own file vouches for."""
+    folder = tmp_path_factory.mktemp("tls")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return folder / "cert.pem"
+
+
+@pytest.fixture(scope="module")
+def tls_url(certificate: Path) -> Iterator[str]:
+    port = free_port()
+    files = ["--tls-cert-file", str(certificate), "--tls-key-file", str(certificate.with_name("key.pem"))]
+    server = RedisServer(
+        certificate.parent, "--tls-port", str(port), *files, "--tls-ca-cert-file", str(certificate),
+        "--tls-auth-clients", "no",
+    )  # fmt: skip
+    server.start()
+    yield f"rediss://127.0.0.1:{port}/0"
+    server.kill()
+
+
+def ping(broker_url: str) -> bool:
+    app = sending_app(Settings(broker_url=broker_url))
+    with app.connection_for_write() as connection:
+        return bool(connection.default_channel.client.ping())
+
+
+def test_a_broker_whose_certificate_nobody_vouches_for_is_refused(tls_url: str) -> None:
+    with pytest.raises((OperationalError, RedisConnectionError), match="certificate verify failed"):
+        ping(tls_url)
+
+
+def test_a_broker_that_a_named_authority_vouches_for_is_used(tls_url: str, certificate: Path) -> None:
+    assert ping(f"{tls_url}?ssl_ca_certs={certificate}")
+
+
+def test_naming_an_authority_still_checks_who_answers(tls_url: str, certificate: Path) -> None:
+    other = tls_url.replace("127.0.0.1", "localhost")
+    with pytest.raises((OperationalError, RedisConnectionError), match="certificate verify failed"):
+        ping(f"{other}?ssl_ca_certs={certificate}")
