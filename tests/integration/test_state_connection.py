@@ -28,12 +28,18 @@ async def test_replies_of_every_kind_come_back_in_order_around_an_error(state: R
     pipeline.incr("text")
     pipeline.rpush("list", b"a", bytearray(b"b"), 3)
     pipeline.lrange("list", 0, -1)
+    pipeline.hset("hash", "field", "value")
+    pipeline.hgetall("hash")
+    pipeline.sadd("set", "member")
+    pipeline.smembers("set")
+    pipeline.zadd("sorted", {"member": 1.5})
+    pipeline.zscore("sorted", "member")
     text, error = "ü" * 10, "value is not an integer or out of range"
     got = await pipeline.execute(raise_on_error=False)
     assert got[:3] == [True, text.encode(), None]
     assert isinstance(got[3], ResponseError)
     assert str(got[3]) == error
-    assert got[4:] == [3, [b"a", b"b", b"3"]]
+    assert got[4:] == [3, [b"a", b"b", b"3"], 1, {b"field": b"value"}, 1, {b"member"}, 1, 1.5]
     assert await state.get("text") == text.encode()
 
 

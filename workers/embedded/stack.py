@@ -82,6 +82,7 @@ class Stack:
         self._environment = plan.environment()
         self._children: list[Child] = []
         self._deadline = 0.0
+        self._interrupted = False
 
     @contextmanager
     def running(self) -> Iterator["Stack"]:
@@ -90,7 +91,8 @@ class Stack:
         Raises:
             StackError: a port is taken, a part did not start in time or died.
         """
-        previous = signal.signal(signal.SIGTERM, _interrupt)
+        previous = signal.signal(signal.SIGTERM, self._interrupt)
+        signal.signal(signal.SIGINT, self._interrupt)
         try:
             self._start()
             yield self
@@ -139,6 +141,7 @@ class Stack:
             self._await(worker, lambda worker=worker: worker.said("ready"), "consuming")  # type: ignore[misc]  # bound above
         self._await(gateway, lambda: _answers(f"{plan.gateway_url}/readyz"), plan.gateway_url)
         self._await(flower, lambda: _answers(f"{plan.flower_url}/healthcheck"), plan.flower_url)
+        self._check()
 
     def _own(self, *arguments: str) -> list[str]:
         # -P: a folder `workers` where the user happens to be is not ours
@@ -166,7 +169,13 @@ class Stack:
             raise StackError(_story(f"{child.name} failed with exit code {child.code}", child))
         self._tell(f"  {child.name:<10} {self.plan.folder / 'chatkit.db'}")
 
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        self._interrupted = True
+        raise KeyboardInterrupt
+
     def _check(self) -> None:
+        if self._interrupted:  # the first one was raised in a hook of a fork, where Python only prints it
+            raise KeyboardInterrupt
         for child in self._children:
             if child.code is not None and child.name != "database":
                 raise StackError(_story(f"{child.name} ended with exit code {child.code}", child))
@@ -192,7 +201,3 @@ def _answers(url: str) -> bool:
     with suppress(OSError), urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310  # our own http addresses
         return bool(answer.status == 200)
     return False
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

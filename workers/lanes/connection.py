@@ -25,8 +25,6 @@ HEALTH_SECONDS = 15
 
 CLUSTER_SUFFIX = "+cluster"
 
-PLAIN_REPLIES = (bytes, int, list)
-
 _serializer = HiredisRespSerializer()
 
 
@@ -47,15 +45,16 @@ class BatchConnection(Connection):
             return await super().read_response(*args, **options)
         parser: Any = self._parser
         reply = parser._reader.gets()  # noqa: SLF001  # there is no public way to ask without waiting
-        if reply is None or type(reply) in PLAIN_REPLIES:
-            return reply
+        if reply is NOT_ENOUGH_DATA:
+            return await super().read_response()
         if isinstance(reply, RedisError):
             if not isinstance(reply, ResponseError):  # the server is loading: what else was sent is not answered
                 await self.disconnect(nowait=True)
             raise reply
-        if reply is not NOT_ENOUGH_DATA:  # the server has something to say that is no reply
+        if isinstance(reply, hiredis.PushNotification):  # the server has something to say that is no reply
             await parser.handle_push_response(reply)
-        return await super().read_response()
+            return await super().read_response()
+        return reply
 
 
 def connect(url: str, *, max_connections: int = 64) -> State:
