@@ -131,3 +131,8 @@ def request_models() -> dict[str, type[BaseModel]]:
 def request_types() -> tuple[str, ...]:
     """Every request type of the installed `openai-chatkit`, sorted."""
     return tuple(sorted(request_models()))
+
+
+def frame_of(event: ThreadStreamEvent) -> bytes:
+    """The event as clients get it, one frame of a stream: JSON without nulls."""
+    return event.model_dump_json(exclude_none=True).encode()

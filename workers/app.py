@@ -7,7 +7,7 @@ from typing import Any
 from celery import Celery, signals
 
 from workers import tasks
-from workers.broker import queues, tls_options, transport_options
+from workers.broker import queues, transport_options
 from workers.dispatch import QUEUE_INTERACTIVE
 from workers.errors import SettingsError
 from workers.ingest.install import install as install_ingest
@@ -15,6 +15,7 @@ from workers.pool import current_loop, on_loop_start, on_loop_stop
 from workers.runtime import WorkerProcess
 from workers.settings import Settings, load_settings
 from workers.telemetry.worker import install as install_telemetry
+from workers.tls import tls_options
 
 
 def make_app(settings: Settings) -> Celery:

@@ -1,14 +1,13 @@
 """What every Celery app of a deployment must agree on: the queues as they are declared, and bounded connections."""
 
-import ssl
 from typing import Any
-from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
 
 from workers.dispatch import QUEUES
 from workers.settings import Settings
+from workers.tls import tls_options
 
 DELIVERY_LIMIT = 20
 """How often RabbitMQ hands out a message that kills its consumer before it drops it (3.10 has no default)."""
@@ -51,17 +50,3 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         "socket_keepalive": True,
         "health_check_interval": 10,
     }
-
-
-def tls_options(broker_url: str) -> dict[str, Any] | None:
-    """What makes a `rediss://` or `amqps://` broker prove who it is: kombu by itself takes any certificate.
-
-    Options in the URL, such as `?ssl_ca_certs=/etc/ssl/our-ca.pem`, count instead; without `ssl_cert_reqs=none` among
-    them the certificate is checked as well.
-    """
-    parts = urlsplit(broker_url)
-    if parts.scheme == "rediss":
-        return {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
-    if parts.scheme == "amqps":
-        return {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": parts.hostname}
-    return None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from schemas.chatkit import ErrorEvent
+from schemas.chatkit import ErrorEvent, frame_of
 from schemas.events import Event
 from schemas.outcome import (
     Cancelled,
@@ -56,7 +56,7 @@ class Settler:
 
 def closing_frame(text: str) -> bytes:
     """The error frame that closes a turn in the chat, with a way to try again."""
-    return ErrorEvent(code="custom", message=text, allow_retry=True).model_dump_json(exclude_none=True).encode()
+    return frame_of(ErrorEvent(code="custom", message=text, allow_retry=True))
 
 
 def dead_letter(event: Event, reason: DeadReason, error: str | None, *, worker: str, now: datetime) -> DeadLetter:

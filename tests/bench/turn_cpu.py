@@ -29,8 +29,7 @@ def run(sizes: Sizes) -> list[Table]:
     with stack() as parts:
         parts.migrate()
         environment = {"CHATKIT_CONCURRENCY": str(TOGETHER), "BENCH_DELTAS": str(sizes.deltas)}
-        turn, again = _measure_turn(parts, sizes), _measure_turn(parts, sizes)
-        turn = min(turn, again)
+        turn = min(_measure_turn(parts, sizes) for _ in range(2))
         worker = parts.worker(MODEL_APP, **environment)
         done = 2 * (sizes.cpu_turns + 1)
         _turns(parts, WARM_UP, done_before=done)

@@ -28,12 +28,9 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tls_url(certificate: Path) -> Iterator[str]:
     port = free_port()
-    files = ["--tls-cert-file", str(certificate), "--tls-key-file", str(certificate.with_name("key.pem"))]
-    server = RedisServer(
-        certificate.parent, "--tls-port", str(port), *files, "--tls-ca-cert-file", str(certificate),
-        "--tls-auth-clients", "no",
-    )  # fmt: skip
-    server.start()
+    options = ["--tls-port", str(port), "--tls-auth-clients", "no", "--tls-ca-cert-file", str(certificate)]
+    options += ["--tls-cert-file", str(certificate), "--tls-key-file", str(certificate.with_name("key.pem"))]
+    server = RedisServer(certificate.parent, *options).start()
     yield f"rediss://127.0.0.1:{port}/0"
     server.kill()
 

@@ -13,6 +13,7 @@ from schemas.chatkit import (
     AssistantMessageItem,
     ClientEffectEvent,
     ThreadItemDoneEvent,
+    frame_of,
 )
 from schemas.events import ACTION_SEND, ActionSend, Event
 from schemas.outcome import Done
@@ -101,7 +102,7 @@ async def send_action(action: ActionSend, store: SqlStore, context: TurnContext)
     """Frames of what another service sends into a thread: an effect for its pages, or a message that is kept."""
     thread = await store.load_thread(action.thread_id, context)
     if action.effect is not None:
-        return [_frame(ClientEffectEvent(name=action.effect.name, data=action.effect.data))]
+        return [frame_of(ClientEffectEvent(name=action.effect.name, data=action.effect.data))]
     item = AssistantMessageItem(
         id=context.next_id("message"),
         thread_id=thread.id,
@@ -109,7 +110,7 @@ async def send_action(action: ActionSend, store: SqlStore, context: TurnContext)
         content=[AssistantMessageContent(text=action.message or "")],
     )
     await store.save_item(thread.id, item, context)
-    return [_frame(ThreadItemDoneEvent(item=item))]
+    return [frame_of(ThreadItemDoneEvent(item=item))]
 
 
 def is_of_session(event: Event) -> bool:
@@ -127,7 +128,3 @@ def _owned_threads(connection: Connection, events: Sequence[Event]) -> set[tuple
         )
     )
     return {(Owner(tenant, user), thread_id) for tenant, thread_id, user in found}
-
-
-def _frame(event: ClientEffectEvent | ThreadItemDoneEvent) -> bytes:
-    return event.model_dump_json(exclude_none=True).encode()

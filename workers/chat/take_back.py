@@ -1,6 +1,6 @@
 """Taking back what was shown of an answer that does not come, so that the screen shows what is stored."""
 
-from schemas.chatkit import ThreadItemRemovedEvent
+from schemas.chatkit import ThreadItemRemovedEvent, frame_of
 from workers.chat import rows
 from workers.chat.database import Database
 from workers.chat.partial import shown_by
@@ -9,11 +9,6 @@ from workers.chat.server import ReadServer
 from workers.chat.store import SqlStore
 from workers.lanes.records import Owner
 from workers.policies.delivery import Delivery
-
-
-def removal_frame(item_id: str) -> bytes:
-    """The frame that takes an item off the screen."""
-    return ThreadItemRemovedEvent(item_id=item_id).model_dump_json(exclude_none=True).encode()
 
 
 class TakeBack:
@@ -38,4 +33,4 @@ class TakeBack:
             return []
         owner = Owner(event.tenant, event.userid)
         stored = await self._database.read(lambda connection: rows.stored_ids(connection, owner, thread_id, ids))
-        return [removal_frame(item_id) for item_id in ids if item_id not in stored]
+        return [frame_of(ThreadItemRemovedEvent(item_id=item_id)) for item_id in ids if item_id not in stored]

@@ -13,7 +13,9 @@ from schemas.chatkit import (
     HiddenContextItem,
     SDKHiddenContextItem,
     ThreadItemDoneEvent,
+    ThreadItemRemovedEvent,
     UserMessageItem,
+    frame_of,
 )
 from schemas.events import Event
 from schemas.outcome import Cancelled, CancelReason, Done, Outcome
@@ -24,7 +26,6 @@ from workers.chat.partial import Shown, keep_partial, shown_by
 from workers.chat.ports import NO_ACTIONS, ActionHandlers, Frames, FrameSource, Responder, Transcriber
 from workers.chat.server import ReadServer, WorkerChatServer
 from workers.chat.store import SqlStore
-from workers.chat.take_back import removal_frame
 from workers.chat.unit_of_work import TurnStore
 from workers.errors import CancelRequestedError, NotFoundError, PermanentError, TransientError
 from workers.lanes.records import Owner
@@ -156,7 +157,7 @@ class TurnHandler:
     ) -> None:
         """Remove what an earlier attempt showed of its answer; the user's own message stays."""
         for item_id in shown.answer_ids if shown else ():
-            await frames.send(removal_frame(item_id))
+            await frames.send(frame_of(ThreadItemRemovedEvent(item_id=item_id)))
             if event.thread_id is not None and store.view.get(item_id) is not None:
                 await store.delete_thread_item(event.thread_id, item_id, context)
 

@@ -1,14 +1,13 @@
 """The part of `doctor` that looks at RabbitMQ."""
 
 import asyncio
-import ssl
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Literal
 
 from kombu.connection import Connection
 
 from workers.cli.connections import cause
 from workers.settings import masked_url
+from workers.tls import tls_options
 
 OLDEST_RABBITMQ = (3, 10)
 SECONDS = 5.0
@@ -33,9 +32,7 @@ async def check_rabbitmq(url: str) -> list[Found]:
 
 
 def _ask(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    tls: Any = {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": parts.hostname} if parts.scheme == "amqps" else False
-    with Connection(url, ssl=tls, connect_timeout=SECONDS) as connection:  # type: ignore[no-untyped-call]  # kombu has no types
+    with Connection(url, ssl=tls_options(url), connect_timeout=SECONDS) as connection:  # type: ignore[no-untyped-call]  # kombu has no types
         connection.ensure_connection(max_retries=0)
         properties = connection.connection.server_properties
         return str(properties.get("product")), str(properties.get("version"))

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from schemas.chatkit import ErrorEvent
+from schemas.chatkit import ErrorEvent, frame_of
 from workers.streams.records import Entry, StreamEnd, StreamFrame, StreamGoneError
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ async def _chunks(first: Sequence[Entry], batches: Batches, *, with_end: bool) -
         # The status is long sent. Without its end, the client of an event's stream comes back with Last-Event-ID.
         log.warning("stream_broken", extra={"error": type(error).__name__})
         if not with_end:
-            yield b"data: %s\n\n" % ErrorEvent(code="stream.error").model_dump_json(exclude_none=True).encode()
+            yield b"data: %s\n\n" % frame_of(ErrorEvent(code="stream.error"))
 
 
 def _lines(batch: Sequence[Entry], *, with_end: bool) -> bytes:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 
 from schemas.events import Event
 from workers.cancellation import raise_if_cancelled
@@ -124,8 +125,9 @@ class Intake:
         return batch
 
     def _mark(self) -> None:
-        """Tell the loop how much waits."""
-        waiting = sum(len(submission.events) - submission.taken for submission in self._waiting)
+        """Tell the loop how much waits. No submission that waits is empty, so a batch's number of them says enough."""
+        first = islice(self._waiting, BATCH)
+        waiting = sum(len(submission.events) - submission.taken for submission in first)
         set_to(self._wanted, waiting > 0)
         set_to(self._plenty, waiting >= BATCH)
 

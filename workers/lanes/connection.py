@@ -9,7 +9,6 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.connection import HiredisRespSerializer
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 State = Redis | RedisCluster
@@ -25,8 +24,6 @@ HEALTH_SECONDS = 15
 
 CLUSTER_SUFFIX = "+cluster"
 
-_serializer = HiredisRespSerializer()
-
 
 class BatchConnection(Connection):
     """Made for pipelines of a hundred commands, on whose packing and unpacking redis-py's asyncio connection spends
@@ -38,7 +35,7 @@ class BatchConnection(Connection):
                 return [hiredis.pack_command(args)]
         except TypeError:  # a name in bytes, or an argument that has to be turned into bytes first
             pass
-        return list(_serializer.pack(*args))
+        return super().pack_command(*args)
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
         if args or options or not self.is_connected:

@@ -1,11 +1,9 @@
 """Publishing on AMQP: persistent messages to the exchange `chatkit.events`, with publisher confirms."""
 
-import ssl
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 from amqp import Connection as AmqpConnection
 from amqp.exceptions import AccessRefused, NotAllowed, PreconditionFailed
@@ -15,6 +13,7 @@ from kombu.exceptions import OperationalError
 from workers.publisher.prepare import Prepared
 from workers.publisher.topology import CONTENT_TYPE, DEAD_QUEUE, EVENTS_EXCHANGE, PLAIN_QUEUE
 from workers.publisher.transport import BrokerAwayError, BrokerRefusedError
+from workers.tls import tls_options
 
 REFUSED = (AccessRefused, NotAllowed, PreconditionFailed)
 """Wrong credentials, no such virtual host, an entity of the same name but of another kind."""
@@ -71,7 +70,7 @@ class AmqpTransport:
             return
         self._connection = Connection(  # type: ignore[no-untyped-call]  # kombu has no types
             self._url,
-            ssl=_tls(self._url),
+            ssl=tls_options(self._url),
             connect_timeout=timeout_seconds,
             heartbeat=0,  # nobody would send them while the publisher is idle
             transport_options={"read_timeout": timeout_seconds, "write_timeout": timeout_seconds},
@@ -130,12 +129,6 @@ def declare(channel: Any) -> None:
     for queue in (DEAD_QUEUE, PLAIN_QUEUE):
         bound: Any = queue(channel)
         bound.declare()
-
-
-def _tls(url: str) -> dict[str, Any] | bool:
-    """Certificates are verified, against the host name too; py-amqp alone would not look at the name."""
-    parts = urlsplit(url)
-    return {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": parts.hostname} if parts.scheme == "amqps" else False
 
 
 def _words(error: BaseException) -> str:
