@@ -2,12 +2,15 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
+from tests import services
 from tests.conformance.chats import Chat
+from tests.conftest import leave_out
 from workers.chat.database import Database
 
 
@@ -25,14 +28,25 @@ def empty_url(request: pytest.FixtureRequest, sqlite_url: str) -> str:
     return sqlite_url if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))
 
 
-@pytest.fixture
-def database_url(empty_url: str, sqlite_template: Path, tmp_path: Path) -> str:
+@pytest.fixture(scope="session")
+def postgres_template() -> Iterator[str]:
+    """The name of a PostgreSQL database with the tables in it: migrated once, then copied."""
+    if not services.postgres_reachable():
+        leave_out("PostgreSQL")
+    with services.postgres_database() as url:
+        asyncio.run(migrate(url))
+        yield str(make_url(url).database)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest, sqlite_template: Path, sqlite_url: str) -> Iterator[str]:
     """A database with tables."""
-    if empty_url.startswith("sqlite"):
-        shutil.copy(sqlite_template, tmp_path / "chatkit.db")
+    if request.param == "sqlite":
+        shutil.copy(sqlite_template, str(make_url(sqlite_url).database))
+        yield sqlite_url
     else:
-        asyncio.run(migrate(empty_url))
-    return empty_url
+        with services.postgres_database(request.getfixturevalue("postgres_template")) as url:
+            yield url
 
 
 @pytest.fixture

@@ -1,13 +1,14 @@
 """The database itself: its migrations, and what is said when it cannot be used."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, inspect, make_url, text
 
 from tests.builders import create_event, delivery_of, feedback_event
 from tests.conformance.chats import Chat, texts
@@ -46,6 +47,19 @@ async def test_programs_that_start_together_migrate_once(empty_url: str) -> None
     found = await versions.read(lambda connection: connection.execute(text("SELECT * FROM alembic_version")).all())
     await versions.close()
     assert len(found) == 1
+
+
+async def test_a_new_file_that_another_program_is_writing_to_is_waited_for(sqlite_url: str) -> None:
+    other = sqlite3.connect(str(make_url(sqlite_url).database), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")  # in this state SQLite refuses the switch to WAL at once, whatever its timeout
+    database = Database(sqlite_url)
+    upgrade = asyncio.create_task(database.upgrade())
+    done, _ = await asyncio.wait([upgrade], timeout=0.2)
+    assert not done
+    other.close()
+    await upgrade
+    await database.ping()
+    await database.close()
 
 
 async def test_a_database_without_tables_cannot_be_used(empty: Database) -> None:

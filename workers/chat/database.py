@@ -5,6 +5,8 @@ it: a hop for each statement, as aiosqlite has it, costs more CPU than the state
 """
 
 import asyncio
+import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 POOL_SIZE = 10
 CONNECT_SECONDS = 5
 BUSY_SECONDS = 15
+SWITCH_SECONDS = 0.01
 STATEMENT_SECONDS = 30
 
 WRONG_STATEMENTS = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
@@ -178,9 +181,23 @@ def _unusable(kind: str) -> DatabaseError:
 def _configure_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # the driver's own idea of when to BEGIN is off
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={BUSY_SECONDS * 1000}"):
+    _switch_to_wal(cursor)
+    for pragma in ("synchronous=NORMAL", f"busy_timeout={BUSY_SECONDS * 1000}"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
+    """Several connections that open a new file at once refuse each other here, without SQLite's own waiting."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(SWITCH_SECONDS)
 
 
 def _begin_sqlite(connection: Connection) -> None:
