@@ -116,8 +116,8 @@ def postgres_reachable() -> bool:
 
 
 @contextmanager
-def postgres_database() -> Iterator[str]:
-    """A fresh database, dropped at the end; the SQLAlchemy URL of it."""
+def postgres_database(template: str = "template1") -> Iterator[str]:
+    """A fresh database, dropped at the end; the SQLAlchemy URL of it. `template` is copied; nobody may be in it."""
     name = f"test_{uuid.uuid4().hex[:12]}"
 
     async def execute(statement: str) -> None:
@@ -127,8 +127,9 @@ def postgres_database() -> Iterator[str]:
         finally:
             await connection.close()
 
-    asyncio.run(execute(f"CREATE DATABASE {name}"))
+    asyncio.run(execute(f"CREATE DATABASE {name} TEMPLATE {template}"))
     try:
+        asyncio.run(execute(f"ALTER DATABASE {name} SET synchronous_commit TO off"))  # the server is never killed
         yield POSTGRES_ADMIN_URL.replace("postgresql://", "postgresql+asyncpg://").rpartition("/")[0] + f"/{name}"
     finally:
         asyncio.run(execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))

@@ -44,7 +44,9 @@ def transport_options(settings: Settings) -> dict[str, Any]:
     if settings.broker_url.startswith("amqp"):
         return {"confirm_publish": False}
     return {
-        "visibility_timeout": 3600,
+        # What a worker that was killed has taken comes back after this. No message is held for as long: turns are
+        # acknowledged when they begin, ingested events when they are kept; and taking one twice does no harm.
+        "visibility_timeout": 300,
         "socket_timeout": 15,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,

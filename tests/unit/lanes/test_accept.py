@@ -1,10 +1,15 @@
 """accept: an event is put at the end of its lane and numbered, once."""
 
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
+
+import pytest
 
 from schemas.outcome import EventState
 from tests.lane_builders import QUEUE, Deployment, done, event, lanes_on
 from workers.lanes.records import Accepted, Refused, Wake
+from workers.lanes.scripts import Call, ScriptRunner
 
 FIRST = event("e1", "thr_1")
 SECOND = event("e2", "thr_1")
@@ -77,6 +82,28 @@ async def test_a_full_shard_refuses_until_an_event_ends(deployment: Deployment) 
     ]
     await lanes.settle([done(lease)])
     assert isinstance((await lanes.accept([(SECOND, QUEUE)]))[0], Accepted)
+
+
+async def test_what_comes_after_a_refused_event_in_its_batch_does_not_overtake_it(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room may come between the two: another worker settles."""
+    lanes = lanes_on(deployment.state, deployment.keys, deployment.clock, waiting=2)  # one for each of two shards
+    lease = await deployment.started(FIRST)
+    run = ScriptRunner.run
+
+    async def with_a_settlement_after_the_first(self: ScriptRunner, calls: Sequence[Call], **options: bool) -> Any:
+        monkeypatch.undo()
+        replies = await run(self, calls[:1], **options)
+        await deployment.lanes.settle([done(lease)])
+        return replies + await run(self, calls[1:], **options)
+
+    monkeypatch.setattr(ScriptRunner, "run", with_a_settlement_after_the_first)
+    third = event("e3", "thr_1")
+    batch = [(SECOND, QUEUE), (third, QUEUE)]
+    assert [getattr(answer, "reason", None) for answer in await lanes.accept(batch)] == ["system_full"] * 2
+    again = await lanes.accept(batch)
+    assert [getattr(answer, "reason", "accepted") for answer in again] == ["accepted", "system_full"]
 
 
 async def test_the_record_of_a_refused_event_expires_and_a_later_acceptance_keeps_it(deployment: Deployment) -> None:

@@ -1,11 +1,12 @@
 -- accept: puts an event at the end of its lane and numbers it, once.
 --
 -- Promise: an event that is known gets its first acceptance again and changes nothing. A full lane or a full shard
--- refuses; a refused id goes to the outbox, so that its `where` record expires. The head of a lane is woken by the
+-- refuses; a refused id goes to the outbox, so that its `where` record expires. An event is refused as well when the one
+-- before it in its batch and lane was, though there may be room by now: it would overtake. The head of a lane is woken by the
 -- caller, and the alarm behind that wake-up is set here. Waking is idempotent: a duplicate of a waiting head wakes it.
 -- Keys: the shard's hash tag.
--- Arguments: now ('' for TIME), id, lane, bound of the lane, bound of the shard, grace in ms, type, queue, tenant,
---   user, source, traceparent ('' for none), body.
+-- Arguments: now ('' for TIME), id, lane, id of the one before ('' for none), bound of the lane, bound of the shard,
+--   grace in ms, type, queue, tenant, user, source, traceparent ('' for none), body.
 -- Reply: {'new', acceptance, 1 when it is the head}, {'known', acceptance, state, 1 to wake, type, queue},
 --   {'lane_full'} or {'system_full'}.
 --@include clock.lua
@@ -19,8 +20,9 @@ if known[1] then
 end
 
 local now_ms = math.floor(now_us(ARGV[1]) / 1000)
-local refused = redis.call('LLEN', waiting) >= tonumber(ARGV[4]) and 'lane_full'
-  or redis.call('ZCARD', tag .. 'open') >= tonumber(ARGV[5]) and 'system_full'
+local before = ARGV[4] == '' or redis.call('EXISTS', tag .. 'event:' .. ARGV[4]) == 1
+local refused = redis.call('LLEN', waiting) >= tonumber(ARGV[5]) and 'lane_full'
+  or (not before or redis.call('ZCARD', tag .. 'open') >= tonumber(ARGV[6])) and 'system_full'
 if refused then
   redis.call('ZADD', tag .. 'ended', now_ms, id)
   return { refused }
@@ -28,13 +30,13 @@ end
 
 local acceptance = redis.call('INCR', tag .. 'seq')
 redis.call('HSET', key, 'state', 'queued', 'acceptance', acceptance, 'next', 1, 'accepted', now_ms, 'lane', lane,
-  'type', ARGV[7], 'queue', ARGV[8], 'tenant', ARGV[9], 'user', ARGV[10], 'source', ARGV[11],
-  'traceparent', ARGV[12], 'body', ARGV[13])
+  'type', ARGV[8], 'queue', ARGV[9], 'tenant', ARGV[10], 'user', ARGV[11], 'source', ARGV[12],
+  'traceparent', ARGV[13], 'body', ARGV[14])
 redis.call('ZADD', tag .. 'open', now_ms, id)
 redis.call('ZREM', tag .. 'ended', id)
 redis.call('HINCRBY', tag .. 'counts', 'queued', 1)
 local head = redis.call('RPUSH', waiting, id) == 1
 if head then
-  redis.call('ZADD', tag .. 'alarms', now_ms + tonumber(ARGV[6]), lane)
+  redis.call('ZADD', tag .. 'alarms', now_ms + tonumber(ARGV[7]), lane)
 end
 return { 'new', acceptance, head and 1 or 0 }
