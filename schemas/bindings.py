@@ -12,14 +12,15 @@ from schemas.wording import bounded, showable
 STRUCTURED_TYPE = "application/cloudevents+json"
 BATCH_TYPE = "application/cloudevents-batch+json"
 HEADER_PREFIX = "ce-"
+REQUIRED_HEADERS = {"ce-specversion", "ce-id", "ce-source", "ce-type"}
 
 MAX_BATCH_EVENTS = 1_000
 """Most events in one batch; its bytes are bounded by the caller."""
 
 
 def is_binary(headers: Mapping[str, str]) -> bool:
-    """Whether the headers carry an event: the content type says nothing about it."""
-    return any(name.lower() == "ce-specversion" for name in headers)
+    """Whether the headers carry an event, though perhaps not all of it: the content type says nothing about it."""
+    return any(name.lower() in REQUIRED_HEADERS for name in headers)
 
 
 def parse_binary(headers: Mapping[str, str], body: bytes, *, max_bytes: int = MAX_EVENT_BYTES) -> Event:
@@ -29,7 +30,8 @@ def parse_binary(headers: Mapping[str, str], body: bytes, *, max_bytes: int = MA
         EventTooLargeError: headers and body are larger than `max_bytes`.
         InvalidEventError: names every wrong field.
     """
-    size_bytes = len(body) + sum(len(name) + len(value) for name, value in headers.items())
+    carried = [name + value for name, value in headers.items() if name.lower().startswith(HEADER_PREFIX)]
+    size_bytes = len(body) + sum(map(len, carried))
     if size_bytes > max_bytes:
         raise EventTooLargeError(size_bytes, max_bytes)
     fields: dict[str, Any] = {}
@@ -41,7 +43,7 @@ def parse_binary(headers: Mapping[str, str], body: bytes, *, max_bytes: int = MA
         elif name.startswith(HEADER_PREFIX):
             attribute = name.removeprefix(HEADER_PREFIX)
             try:
-                fields[attribute] = unquote_to_bytes(value).decode()
+                fields[attribute] = unquote_to_bytes(value.strip('"')).decode()
             except UnicodeDecodeError:
                 problems.append(FieldProblem(showable(attribute), "is not percent-encoded UTF-8"))
     if body:
@@ -76,7 +78,7 @@ def parse_batch(
         max_event_bytes: bound of each event.
 
     Raises:
-        InvalidEventError: the batch itself cannot be read, or is empty or too long.
+        InvalidEventError: the batch itself cannot be read, or is too long.
     """
     try:
         values = decode_json(raw, max_bytes=max_bytes)
@@ -84,8 +86,8 @@ def parse_batch(
         raise
     except InvalidEventError as error:
         raise InvalidEventError([FieldProblem("batch", problem.message) for problem in error.problems]) from None
-    if not isinstance(values, list) or not 0 < len(values) <= MAX_BATCH_EVENTS:
-        raise InvalidEventError([FieldProblem("batch", f"must be a JSON list of 1 to {MAX_BATCH_EVENTS} events")])
+    if not isinstance(values, list) or len(values) > MAX_BATCH_EVENTS:
+        raise InvalidEventError([FieldProblem("batch", f"must be a JSON list of at most {MAX_BATCH_EVENTS} events")])
     return [_one(value, max_event_bytes) for value in values]
 
 

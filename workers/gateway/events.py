@@ -6,13 +6,14 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
+from schemas.bindings import BATCH_TYPE, STRUCTURED_TYPE
 from schemas.errors import InvalidEventError
 from schemas.events import Event
 from schemas.outcome import CancelReason
 from schemas.records import Acceptance, EventStatus
 from workers.gateway.acceptance import accept_all, acceptance_of
 from workers.gateway.auth import AnyCaller, AnyService, Runtime, Service, owned_status
-from workers.gateway.cloudevents import BATCH, STRUCTURED, receive
+from workers.gateway.cloudevents import receive
 from workers.gateway.ports import GatewayRuntime
 from workers.gateway.problem import ProblemError, invalid, not_found, retry_after, too_many
 from workers.gateway.sse import open_stream
@@ -25,8 +26,8 @@ BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            STRUCTURED: {"schema": EVENT_SCHEMA},
-            BATCH: {"schema": {"type": "array", "items": EVENT_SCHEMA}},
+            STRUCTURED_TYPE: {"schema": EVENT_SCHEMA},
+            BATCH_TYPE: {"schema": {"type": "array", "items": EVENT_SCHEMA}},
             "application/json": {"schema": EVENT_SCHEMA},
         },
     }

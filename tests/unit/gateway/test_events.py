@@ -8,10 +8,10 @@ import httpx
 import pytest
 from fakeredis import FakeAsyncRedis
 
+from schemas.bindings import MAX_BATCH_EVENTS
 from schemas.events import event_id
 from tests.unit.gateway.conftest import beat
 from tests.unit.gateway.stage import SERVICE, Stage, calling, create_request, message_request, raw_event, stage_on
-from workers.gateway.cloudevents import MAX_BATCH_EVENTS
 
 ID = event_id("/shop", "1")
 BATCH = {**SERVICE, "Content-Type": "application/cloudevents-batch+json"}

@@ -53,9 +53,10 @@ def test_headers_and_body_are_bounded_together() -> None:
         parse_binary(headers, b" " * 900, max_bytes=1_000)
 
 
-def test_the_specversion_header_makes_the_mode() -> None:
-    assert is_binary({"CE-SpecVersion": "1.0"})
-    assert not is_binary({"content-type": "application/cloudevents+json", "ce-id": "1"})
+@pytest.mark.parametrize("header", ["CE-SpecVersion", "ce-id", "ce-source", "ce-type"])
+def test_any_required_attribute_in_a_header_makes_the_mode_so_that_a_missing_one_is_named(header: str) -> None:
+    assert is_binary({header: "1.0"})
+    assert not is_binary({"content-type": "application/json", "ce-subject": "1"})
 
 
 def test_a_wrong_event_of_a_batch_does_not_hold_up_the_others() -> None:
@@ -74,10 +75,14 @@ def test_one_event_of_a_batch_may_be_too_large() -> None:
     assert isinstance(refused, EventTooLargeError)
 
 
-@pytest.mark.parametrize("raw", [b"{}", b"[]", b"[" + b"1," * 1_000 + b"1]", b"nothing", b"\xff"])
+@pytest.mark.parametrize("raw", [b"{}", b"[" + b"1," * 1_000 + b"1]", b"nothing", b"\xff"])
 def test_what_is_no_batch_is_refused_as_a_whole(raw: bytes) -> None:
     with pytest.raises(InvalidEventError, match=r"^batch: "):
         parse_batch(raw, max_bytes=100_000)
+
+
+def test_an_empty_batch_is_one() -> None:
+    assert parse_batch(b"[]", max_bytes=100) == []
 
 
 def test_the_batch_is_bounded_before_it_is_parsed() -> None:
