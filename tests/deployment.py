@@ -6,6 +6,8 @@ from contextlib import ExitStack, asynccontextmanager
 from datetime import timedelta
 from types import TracebackType
 
+import httpx
+
 from tests.web_process import gateway_process
 from tests.worker_process import WorkerProcess
 from workers.chat.database import Database
@@ -16,6 +18,8 @@ from workers.lanes.lanes import Lanes
 SERVICE_KEY = "a-service-key-of-the-tests"
 SECRET_KEY = "a-secret-key-of-the-tests-with-32-bytes"
 SHARDS = 8
+SERVICE = {"Authorization": f"Bearer {SERVICE_KEY}"}
+"""The headers of a service that may publish events and make sessions."""
 
 
 class Deployment:
@@ -77,6 +81,13 @@ class Deployment:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._children.close()
+
+
+async def sign_in(http: httpx.AsyncClient, user: str = "u1") -> dict[str, str]:
+    """The headers of a user's page."""
+    answer = await http.post("/v1/sessions", json={"user": user}, headers=SERVICE)
+    assert answer.status_code in (200, 201), answer.text
+    return {"Authorization": f"Bearer {answer.json()['client_secret']}"}
 
 
 async def _migrate(database_url: str) -> None:

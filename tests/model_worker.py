@@ -1,6 +1,7 @@
 """The real worker app with a model inside its process: `celery -A tests.model_worker worker`."""
 
 import os
+from datetime import timedelta
 
 from agents import Model
 
@@ -10,7 +11,8 @@ from workers.testing.model import DeltaModel
 
 
 def build_delta_model(_: Settings, **__: object) -> Model:
-    return DeltaModel(int(os.environ.get("TEST_DELTAS", "20")))
+    delay = timedelta(milliseconds=int(os.environ.get("TEST_DELTA_MS", "0")))
+    return DeltaModel(int(os.environ.get("TEST_DELTAS", "20")), delay=delay)
 
 
 # The composition root takes its model from this name; everything else is as it ships.

@@ -17,6 +17,7 @@ from workers import runtime
 from workers.broker import sending_app
 from workers.dispatch import queue_of
 from workers.lanes.records import Wake
+from workers.pool.interpreter import tune_interpreter
 from workers.runner import EventRunner, Verdict
 from workers.settings import Settings, load_settings
 from workers.testing.model import DeltaModel
@@ -43,6 +44,7 @@ async def cpu_per_turn(turns: int, deltas: int, together: int) -> dict[str, floa
         await core.database.upgrade()
         events = [create_event("hi", source="/bench") for _ in range(turns + 1)]
         await core.lanes.accept([(event, queue_of(event)) for event in events])
+        tune_interpreter()
         await worker.runner.run(events[0].lane, events[0].event_id)  # the first one loads code
         left = iter(events[1:])
         started = time.process_time()

@@ -13,13 +13,11 @@ from celery import Celery
 from schemas.events import Event
 from schemas.outcome import EventState
 from tests.builders import create_event, message_event, user_input
-from tests.deployment import SERVICE_KEY, Deployment
+from tests.deployment import SERVICE, Deployment, sign_in
 from tests.eventually import eventually
 from workers.publisher import Publisher
 
 pytestmark = pytest.mark.redis
-
-SERVICE = {"Authorization": f"Bearer {SERVICE_KEY}"}
 
 
 @pytest.fixture
@@ -34,12 +32,6 @@ async def http(deployment: Deployment) -> AsyncIterator[httpx.AsyncClient]:
     deployment.worker("tests.model_worker")
     async with httpx.AsyncClient(base_url=deployment.gateway(), timeout=30) as client:
         yield client
-
-
-async def sign_in(http: httpx.AsyncClient, user: str = "u1") -> dict[str, str]:
-    answer = await http.post("/v1/sessions", json={"user": user}, headers=SERVICE)
-    assert answer.status_code in (200, 201), answer.text
-    return {"Authorization": f"Bearer {answer.json()['client_secret']}"}
 
 
 async def read_stream(http: httpx.AsyncClient, event_id: str, headers: dict[str, str], after: str | None = None) -> str:
@@ -58,9 +50,11 @@ def ids_of(stream: str) -> list[str]:
     return [line.removeprefix("id:").strip() for line in stream.splitlines() if line.startswith("id:")]
 
 
+@pytest.mark.rabbitmq
 async def test_the_same_event_a_hundred_times_over_every_way_in_is_one_turn(
-    deployment: Deployment, http: httpx.AsyncClient
+    deployment: Deployment, http: httpx.AsyncClient, rabbitmq_url: str
 ) -> None:
+    deployment.worker("tests.model_worker", CHATKIT_BROKER_URL=rabbitmq_url)  # beside the one on Redis, on one state
     event = create_event("hello")
     body = json.loads(event.to_json())
     celery = Celery(broker=deployment.broker_url, set_as_current=False)
@@ -77,14 +71,18 @@ async def test_the_same_event_a_hundred_times_over_every_way_in_is_one_turn(
         with Publisher(deployment.broker_url) as publisher:
             return (await publisher.apublish(event)).model_dump()
 
+    async def over_amqp() -> dict[str, Any]:
+        with Publisher(rabbitmq_url) as publisher:
+            return (await publisher.apublish(event)).model_dump()
+
     async def over_stream() -> None:
         await raw.xadd("ck:ingress", {"event": event.to_json()})
 
     async def over_celery() -> None:
         await asyncio.to_thread(celery.send_task, "chatkit.ingest", [body], queue="chatkit.events")
 
-    ways = [over_http, over_publisher, over_stream, over_celery]
-    answers = [answer for answer in await asyncio.gather(*(ways[n % 4]() for n in range(100))) if answer]
+    ways = [over_http, over_publisher, over_amqp, over_stream, over_celery]
+    answers = [answer for answer in await asyncio.gather(*(ways[n % len(ways)]() for n in range(100))) if answer]
     celery.close()
     await raw.aclose()
     assert {answer["id"] for answer in answers} == {event.event_id}

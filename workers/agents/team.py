@@ -7,6 +7,7 @@ from agents import Agent, Handoff, Model, RunContextWrapper, handoff
 from chatkit.agents import AgentContext
 
 from schemas.chatkit import ProgressUpdateEvent
+from workers.agents.identities import keep_identity
 from workers.agents.integration import build_integration_agent
 from workers.agents.ports import ServiceDirectory
 from workers.agents.relay import RelayedModel
@@ -30,6 +31,8 @@ class Team:
                 raise TypeError(f"{agent.name}: give the agent a Model; one that is looked up by name is not relayed")
             agent.model = agent.model if isinstance(agent.model, RelayedModel) else RelayedModel(agent.model)
             agent.handoffs = [_visible_handoff(other) for other in self.agents if other is not agent]
+        for agent in self.agents:
+            keep_identity(agent)
 
     def answering(self, name: str | None) -> ChatAgent:
         """The agent of that name; the first one when there is none such (a renamed agent in an old thread)."""

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
+
+from workers.pool.interpreter import tune_interpreter
 
 log = logging.getLogger(__name__)
 
@@ -17,8 +18,6 @@ START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 """What all stop hooks together may take; then the process ends without them."""
 LEFTOVER_SECONDS = 1.0
-SWITCH_SECONDS = 0.0005
-"""Each message goes from Celery's thread to the loop's and back: with Python's 5 ms each waits out the other's turn."""
 
 _start_hooks: list[Callable[[], Awaitable[Any]]] = []
 _stop_hooks: list[Callable[[], Awaitable[Any]]] = []
@@ -62,7 +61,6 @@ class LoopThread:
     def start(self) -> None:
         """Start the thread and run the start hooks. Raises what a hook raised."""
         global _current
-        sys.setswitchinterval(SWITCH_SECONDS)
         self._thread.start()
         _current = self.loop
         try:
@@ -70,6 +68,7 @@ class LoopThread:
         except BaseException:
             self.stop()
             raise
+        tune_interpreter()
 
     def call(self, function: Callable[..., object], *args: object) -> None:
         """Call a function on the loop soon. After the loop's end it is dropped: there is nothing left to act on."""
