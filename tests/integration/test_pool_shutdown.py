@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import pytest
@@ -30,10 +30,12 @@ def world(request: pytest.FixtureRequest) -> Iterator[PoolWorld]:
     yield from world_of(request)
 
 
-def busy_worker(world: PoolWorld, key: str, short_seconds: float = SHORT_SECONDS, **settings: object) -> WorkerProcess:
+def busy_worker(
+    world: PoolWorld, key: str, settings: Mapping[str, object] | None = None, *, short_seconds: float = SHORT_SECONDS
+) -> WorkerProcess:
     """A worker whose four slots are taken, and two tasks that wait."""
     environment = {"POOL_QUEUE": f"{world.queue}-{key}", "CHATKIT_DRAIN_SECONDS": str(DRAIN_SECONDS)}
-    worker = world.worker({"worker_concurrency": 4, **settings}, environment=environment).start()
+    worker = world.worker({"worker_concurrency": 4, **(settings or {})}, environment=environment).start()
     send: dict[str, tuple[str, list[float]]] = {
         "short": ("nap", [short_seconds]),
         "late_short": ("late_nap", [short_seconds]),
@@ -52,9 +54,11 @@ def busy_worker(world: PoolWorld, key: str, short_seconds: float = SHORT_SECONDS
     return worker
 
 
-def shut_down(world: PoolWorld, key: str, number: signal.Signals, **settings: object) -> Shutdown:
+def shut_down(
+    world: PoolWorld, key: str, number: signal.Signals, settings: Mapping[str, object] | None = None
+) -> Shutdown:
     """Tell the worker to end, look at the broker while it does, and wait."""
-    worker = busy_worker(world, key, **settings)
+    worker = busy_worker(world, key, settings)
     with worker:
         began = time.monotonic()
         worker.signal(number)
@@ -82,7 +86,7 @@ def warm(world: PoolWorld) -> Shutdown:
 
 @pytest.fixture(scope="module")
 def soft(world: PoolWorld) -> Shutdown:
-    return shut_down(world, "soft", signal.SIGQUIT, worker_soft_shutdown_timeout=DRAIN_SECONDS)
+    return shut_down(world, "soft", signal.SIGQUIT, {"worker_soft_shutdown_timeout": DRAIN_SECONDS})
 
 
 def test_warm_shutdown_lets_jobs_end_for_the_drain_time_and_exits_clean(world: PoolWorld, warm: Shutdown) -> None:
