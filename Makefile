@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or give PYTHON=/path/to/python" >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || \
 		{ echo "making $(VENV) with $(PYTHON) …" >&2; "$(PYTHON)" -m venv --clear $(VENV); }
-	@echo "installing into $(VENV) (first time: about a minute) …" >&2
+	@echo "installing what pyproject.toml asks for into $(VENV) (a minute when nothing is cached) …" >&2
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 

@@ -31,8 +31,9 @@ def command(output: Output) -> None:
                 found = conversation.find_in_flower(plan.flower_url, ids[-1])
             output.record(
                 {"gateway": plan.gateway_url, "flower": plan.flower_url, "flower_state": found, "last_event": ids[-1]},
+                f"This ran behind these addresses, which end with the demo (`make up` keeps its own):\n"
                 f"gateway     {plan.gateway_url}  (API at /docs)\n"
                 f"playground  {plan.gateway_url}/\n"
                 f"Flower      {plan.flower_url}/task/{ids[-1]}  (finds an event by its id: {found})\n",
             )
-    output.note(f"Done in {time.monotonic() - started:.1f} s. These addresses are gone now: `make up` keeps them.")
+    output.note(f"Done in {time.monotonic() - started:.1f} s.")
