@@ -42,7 +42,6 @@ __all__ = [
     "decode_json",
     "event_id",
     "event_types",
-    "is_stale",
     "parse_event",
     "thread_id_of",
 ]
@@ -144,11 +143,6 @@ def event_id(source: str, id_: str) -> str:
 def thread_id_of(create_event_id: str) -> str:
     """The thread that a `threads.create` event makes: derived, so that a redelivery makes no second one."""
     return "thr_" + create_event_id.removeprefix("evt_")
-
-
-def is_stale(event: Event, now: datetime) -> bool:
-    """Whether the event's `expirytime` has passed."""
-    return event.expirytime is not None and event.expirytime <= now
 
 
 def parse_event(raw: bytes | str | Mapping[str, Any], *, max_bytes: int = MAX_EVENT_BYTES) -> Event:

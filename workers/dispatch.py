@@ -1,20 +1,23 @@
 """Event type -> queue, policies and handler, as data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
+from schemas.chatkit import TURN_REQUESTS
 from schemas.errors import WorkersError
 from schemas.events import PREFIX, Event
-from schemas.outcome import Outcome
+from schemas.outcome import Cancelled, Outcome
 from workers.clock import utc_now
-from workers.policies.compose import Handler, Policy, compose
+from workers.policies.compose import Handler, Judge, Policy, compose
 from workers.policies.dead_letter import DeadLetterPolicy
 from workers.policies.deadline import DeadlinePolicy
 from workers.policies.delivery import Delivery
+from workers.policies.filter import FilterPolicy
 from workers.policies.retry import Backoff, RetryPolicy
 from workers.policies.worker_lost import WorkerLostPolicy
-from workers.settings import Settings
+from workers.settings import Settings, TaskPolicy
 
 QUEUE_INGEST = "chatkit.events"
 QUEUE_INTERACTIVE = "chatkit.interactive"
@@ -24,18 +27,37 @@ QUEUES = (QUEUE_INGEST, QUEUE_INTERACTIVE, QUEUE_BACKGROUND, *AGENT_QUEUES)
 """Every queue that a worker consumes unless `-Q` says otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskPolicy:
-    """The numbers of an event type. Unset: the deployment's settings."""
-
-    max_attempts: int | None = None
-
-
 TASK_POLICIES: dict[str, TaskPolicy] = {
-    # the caller waits for the one JSON answer, so a long row of retries helps nobody
-    "threads.sync_custom_action": TaskPolicy(max_attempts=2),
-    "input.transcribe": TaskPolicy(max_attempts=2),
+    # the caller waits for the one JSON answer, so neither a long row of retries nor a late answer helps anybody
+    "threads.sync_custom_action": TaskPolicy(max_attempts=2, deadline=60),
+    "input.transcribe": TaskPolicy(max_attempts=2, deadline=60),
 }
+"""Numbers of single types. `CHATKIT_TASK_POLICIES` may override them."""
+
+TURN_POLICY = TaskPolicy(deadline=3600)
+"""Of every type that needs a turn: an answer that comes an hour late is answered to nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What the policies of an event type go by. Durations are in seconds."""
+
+    max_attempts: int
+    backoff_base: float
+    backoff_cap: float
+    deadline: float | None = None
+
+
+def numbers_of(type_: str, settings: Settings) -> Numbers:
+    """The numbers of an event type: those of the settings for the type, ours for the type, those of the settings for
+    `*`, ours for every turn, and at last the deployment's `MAX_ATTEMPTS`, `BACKOFF_BASE` and `BACKOFF_CAP`."""
+    name, given = type_.removeprefix(PREFIX), settings.task_policies
+    entries = [given.get(name), TASK_POLICIES.get(name), given.get("*"), TURN_POLICY if name in TURN_REQUESTS else None]
+    numbers: dict[str, Any] = settings.model_dump(include={"max_attempts", "backoff_base", "backoff_cap"})
+    for entry in reversed(entries):
+        if entry is not None:
+            numbers.update(entry.model_dump(exclude_none=True))
+    return Numbers(**numbers)
 
 
 def queue_of(event: Event) -> str:
@@ -49,37 +71,59 @@ class Dispatcher:
     def __init__(
         self, settings: Settings, turns: Handler, light: Handler, now: Callable[[], datetime] = utc_now
     ) -> None:
-        self._settings = settings
+        self._settings, self._now = settings, now
         self._turns, self._light = turns, light
-        self._worker_lost, self._deadline = WorkerLostPolicy(), DeadlinePolicy(now)
-        self._stacks: dict[str, Handler] = {}
+        self._stacks: dict[str, list[Policy]] = {}
+        self._handlers: dict[tuple[str, bool], Handler] = {}
 
     async def __call__(self, delivery: Delivery) -> Outcome:
-        return await self._stack(delivery.event)(delivery)
+        event, stopped = delivery.event, delivery.stop.reason
+        if stopped is not None and not event.needs_turn:
+            return Cancelled(stopped)  # what it has shown was stored before
+        key = event.type, stopped is not None
+        if key not in self._handlers:
+            handler = self._turns if event.needs_turn else self._light
+            self._handlers[key] = compose(self.policies(event.type, stopped=stopped is not None), handler)
+        return await self._handlers[key](delivery)
 
-    def retry_policy(self, type_: str) -> RetryPolicy:
-        """The retry policy of an event type."""
-        settings = self._settings
-        numbers = TASK_POLICIES.get(type_.removeprefix(PREFIX), TaskPolicy())
-        backoff = Backoff(timedelta(seconds=settings.backoff_base), timedelta(seconds=settings.backoff_cap))
-        return RetryPolicy(backoff, numbers.max_attempts or settings.max_attempts)
+    def policies(self, type_: str, *, stopped: bool = False) -> Sequence[Policy]:
+        """The stack, outermost first. It is written here and nowhere else:
 
-    def policies(self, type_: str) -> list[Policy]:
-        """The stack, outermost first. The net catches what any of the others lets through; an event that kills
-        workers is given up before anything looks at it again; a stale one is dropped before it can fail."""
-        return [DeadLetterPolicy(), self._worker_lost, self._deadline, self.retry_policy(type_)]
+        - Dead letter is the net: it catches what any of the others lets through.
+        - Worker lost: an event that kills workers is given up before anything looks at it again.
+        - Deadline: a stale event is dropped before it can fail, and what waits inside waits no longer.
+        - Filter: what is not to be processed never meets a limit or spends an attempt.
+        - Retry: innermost, so that it sees each failure of the run itself.
+
+        An event that was stopped while nobody ran it is only ended: nothing judges it, for what it has shown is kept.
+        """
+        if type_ not in self._stacks:
+            self._stacks[type_] = self._build(type_)
+        net, *judges, retry = self._stacks[type_]
+        return [net, retry] if stopped else [net, *judges, retry]
 
     def judge(self, delivery: Delivery) -> Outcome | None:
         """For events that run in a batch: what the policies say before the run; None runs it."""
-        return self._worker_lost.judge(delivery) or self._deadline.judge(delivery)
+        if delivery.stop.reason is not None:
+            return Cancelled(delivery.stop.reason)
+        for policy in self.policies(delivery.event.type):
+            if isinstance(policy, Judge) and (outcome := policy.judge(delivery)) is not None:
+                return outcome
+        return None
 
     def decide(self, error: WorkersError, delivery: Delivery) -> Outcome:
         """For events that run in a batch: the outcome of a failed run."""
-        return self.retry_policy(delivery.event.type).decide(error, delivery)
+        retry = self.policies(delivery.event.type)[-1]
+        assert isinstance(retry, RetryPolicy)  # noqa: S101  # as `_build` has it
+        return retry.decide(error, delivery)
 
-    def _stack(self, event: Event) -> Handler:
-        stack = self._stacks.get(event.type)
-        if stack is None:
-            handler = self._turns if event.needs_turn else self._light
-            stack = self._stacks[event.type] = compose(self.policies(event.type), handler)
-        return stack
+    def _build(self, type_: str) -> list[Policy]:
+        numbers, patterns = numbers_of(type_, self._settings), self._settings.event_filter
+        backoff = Backoff(timedelta(seconds=numbers.backoff_base), timedelta(seconds=numbers.backoff_cap))
+        return [
+            DeadLetterPolicy(),
+            WorkerLostPolicy(),
+            DeadlinePolicy(self._now, timedelta(seconds=numbers.deadline) if numbers.deadline else None),
+            FilterPolicy(patterns.allow, patterns.deny),
+            RetryPolicy(backoff, numbers.max_attempts),
+        ]

@@ -1,7 +1,7 @@
 """An event that needs no model but did not run in a batch: it waited in its lane, and was woken by itself."""
 
 from schemas.errors import WorkersError
-from schemas.outcome import Cancelled, Outcome
+from schemas.outcome import Outcome
 from workers.chat.ports import FrameSource
 from workers.policies.batch import LightBatch
 from workers.policies.delivery import Delivery
@@ -14,8 +14,6 @@ class LightTurn:
         self._light, self._frames = light, frames
 
     async def __call__(self, delivery: Delivery) -> Outcome:
-        if delivery.stop.reason is not None:
-            return Cancelled(delivery.stop.reason)  # what it has shown was stored before
         [(result, frames)] = await self._light([delivery])
         if isinstance(result, WorkersError):
             raise result

@@ -9,7 +9,7 @@ from datetime import timedelta
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le
@@ -17,7 +17,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, Vali
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from schemas.events import MAX_EVENT_BYTES
+from schemas.events import MAX_EVENT_BYTES, event_types
+from schemas.events import PREFIX as TYPE_PREFIX
 from workers.errors import SettingsError
 
 log = logging.getLogger(__name__)
@@ -35,8 +36,15 @@ class Accepts:
     text: str
 
 
+POLICIES_FORM = (
+    '{"threads.create": {"max_attempts": 3, "backoff_base": 1, "backoff_cap": 60, "deadline": 600}, "*": {…}}, '
+    "or the path of a file that holds it; event types as in `chatkit-workers schema`, `*` for all others"
+)
 FILTER_FORM = '{"allow": {"type": […], "source": […], "tenant": […]}, "deny": {…}}, or the path of a file that holds it'
 JsonObject = Accepts("a JSON object, or the path of a file that holds one")
+
+
+FilterAttribute = Literal["type", "source", "tenant"]
 
 
 class EventFilter(BaseModel):
@@ -44,8 +52,23 @@ class EventFilter(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    allow: dict[str, list[str]] = Field(default_factory=dict)
-    deny: dict[str, list[str]] = Field(default_factory=dict)
+    allow: dict[FilterAttribute, list[str]] = Field(default_factory=dict)
+    deny: dict[FilterAttribute, list[str]] = Field(default_factory=dict)
+
+
+class TaskPolicy(BaseModel):
+    """The numbers of one event type; what is left out is decided by a more general entry.
+
+    `backoff_base`, `backoff_cap`, `deadline` are in seconds; `deadline` counts from the acceptance of an event that has
+    no `expirytime`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
+    backoff_base: Annotated[float, Field(gt=0, le=3600)] | None = None
+    backoff_cap: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    deadline: Annotated[float, Field(gt=0)] | None = None
 
 
 class Settings(BaseSettings):
@@ -85,6 +108,7 @@ class Settings(BaseSettings):
     lease_ttl: Annotated[float, Field(ge=0.2, le=600)] = 10.0
     limits: Annotated[dict[str, Any], NoDecode, JsonObject] = Field(default_factory=dict)
     event_filter: Annotated[EventFilter, NoDecode, Accepts(FILTER_FORM)] = EventFilter()
+    task_policies: Annotated[dict[str, TaskPolicy], NoDecode, Accepts(POLICIES_FORM)] = Field(default_factory=dict)
     retention: Annotated[int, Field(ge=10)] = 86_400
     max_waiting_per_lane: Annotated[int, Field(ge=1)] = 1_000
     max_waiting: Annotated[int, Field(ge=1)] = 200_000
@@ -105,7 +129,7 @@ class Settings(BaseSettings):
     openai_base_url: str | None = Field(default=None, validation_alias=AliasChoices("OPENAI_BASE_URL"))
     sentry_dsn: SecretStr | None = Field(default=None, validation_alias=AliasChoices("SENTRY_DSN"))
 
-    @field_validator("limits", "event_filter", mode="before")
+    @field_validator("limits", "event_filter", "task_policies", mode="before")
     @classmethod
     def _json_or_file(cls, value: Any) -> Any:
         """A setting that is a JSON object, or the path of a file that holds one."""
@@ -121,6 +145,17 @@ class Settings(BaseSettings):
             return json.loads(text)
         except ValueError as error:
             raise ValueError(f"not JSON: {error}") from None
+
+    @field_validator("task_policies")
+    @classmethod
+    def _known_types(cls, value: dict[str, TaskPolicy]) -> dict[str, TaskPolicy]:
+        """Event types, which may be written without their prefix."""
+        policies = {name.removeprefix(TYPE_PREFIX): policy for name, policy in value.items()}
+        known = {type_.removeprefix(TYPE_PREFIX) for type_ in event_types()} | {"*"}
+        for name in policies.keys() - known:
+            nearest = get_close_matches(name, known, n=1)
+            raise ValueError(f'"{name}" is no event type' + (f"; did you mean {nearest[0]}?" if nearest else ""))
+        return policies
 
     @field_validator("log_level", mode="before")
     @classmethod

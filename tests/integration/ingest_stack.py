@@ -17,7 +17,7 @@ from kombu.entity import Exchange, Queue
 
 from schemas.errors import WorkersError
 from schemas.events import MAX_EVENT_BYTES
-from schemas.outcome import DeadLettered, DeadReason, Done, Outcome
+from schemas.outcome import Cancelled, DeadLettered, DeadReason, Done, Outcome
 from workers.dispatch import queue_of
 from workers.ingest.admission import Admission
 from workers.ingest.ingress import Ingress, connect_ingress
@@ -68,10 +68,10 @@ class RecordedRuns:
 
 
 class NoPolicies:
-    """Judges nothing; a failure is a dead letter."""
+    """Judges nothing but what was stopped; a failure is a dead letter."""
 
     def judge(self, delivery: Delivery) -> Outcome | None:
-        return None
+        return Cancelled(delivery.stop.reason) if delivery.stop.reason is not None else None
 
     def decide(self, error: WorkersError, delivery: Delivery) -> Outcome:
         return DeadLettered(DeadReason.PERMANENT, record_of(error))

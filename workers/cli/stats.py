@@ -71,6 +71,7 @@ async def read(lanes: "Lanes", roll: "Roll") -> dict[str, object]:
         "lanes": depth.lanes,
         "leases": depth.leases,
         "ended": {state.value: count for state, count in depth.states.items() if state.ended},
+        "dropped": dict(depth.dropped),
         "dead": dict(depth.dead),
         "dead_kept": depth.dead_kept,
         "fenced_writes": depth.fenced_writes,

@@ -31,20 +31,20 @@ def command(output: Output, port: int, flower_port: int, workers: int) -> None:
     plan = Plan(FOLDER, port, flower_port, workers=workers, keep=True)
     output.note("starting …")
     with _alone(plan.folder), Stack(plan, output.note).running() as stack:
-        output.table(
-            [
-                ("gateway", plan.gateway_url),
-                ("playground", f"{plan.gateway_url}/"),
-                ("flower", plan.flower_url),
-                ("redis", plan.redis_url),
-                ("service_key", plan.service_key),
-                ("logs", str(plan.folder / "logs")),
-            ]
-        )
-        output.note("Ctrl-C stops it")
         try:
+            output.table(
+                [
+                    ("gateway", plan.gateway_url),
+                    ("playground", f"{plan.gateway_url}/"),
+                    ("flower", plan.flower_url),
+                    ("redis", plan.redis_url),
+                    ("service_key", plan.service_key),
+                    ("logs", str(plan.folder / "logs")),
+                ]
+            )
+            output.note("Ctrl-C stops it")
             stack.watch()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # whoever has read the table may end it before anything is watched
             output.note("stopping …")
 
 

@@ -40,7 +40,7 @@ class LightPolicies(Protocol):
     """What the policies say about an event that runs in a batch."""
 
     def judge(self, delivery: Delivery) -> Outcome | None:
-        """An outcome without running it (its deadline has passed, it kills workers); None runs it."""
+        """An outcome without running it (it was stopped, its deadline has passed, it kills workers); None runs it."""
 
     def decide(self, error: WorkersError, delivery: Delivery) -> Outcome:
         """The outcome of a run that failed."""

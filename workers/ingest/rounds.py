@@ -11,7 +11,7 @@ from functools import cache
 from schemas.chatkit import TURN_REQUESTS
 from schemas.errors import InvalidEventError, WorkersError
 from schemas.events import PREFIX, Event
-from schemas.outcome import Cancelled, DeadLettered, DeadReason, Outcome
+from schemas.outcome import DeadLettered, DeadReason, Outcome
 from workers.cancellation import raise_if_cancelled
 from workers.errors import TransientError
 from workers.ingest.ports import IntakeLanes, LightPolicies
@@ -133,8 +133,7 @@ class LightRounds:
         results: dict[int, LightResult] = {}
         fresh: list[int] = []
         for place, delivery in enumerate(deliveries):
-            stopped = delivery.stop.reason
-            outcome = Cancelled(stopped) if stopped is not None else self._policies.judge(delivery)
+            outcome = self._policies.judge(delivery)
             if outcome is not None:
                 results[place] = (outcome, [])
             else:

@@ -153,11 +153,12 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """What all shards hold. `lanes` have work; `dead` counts the dead letters ever written, by reason."""
+    """What all shards hold. `lanes` have work; `dropped` and `dead` count what ever ended so, by reason."""
 
     states: Mapping[EventState, int]
     oldest_age_seconds: float
     lanes: int
+    dropped: Mapping[str, int]
     dead: Mapping[str, int]
     dead_kept: int
     fenced_writes: int

@@ -1,7 +1,7 @@
 """What is read of the lanes: one event, the dead letters, the depth. Nothing here changes anything."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -75,7 +75,8 @@ class LaneViews:
             states={state: counts[state] for state in EventState},
             oldest_age_seconds=max(age for age, *_ in replies) / 1000,
             lanes=sum(lanes for _, lanes, *_ in replies),
-            dead={name.removeprefix("dead:"): count for name, count in counts.items() if name.startswith("dead:")},
+            dropped=_by_reason(counts, EventState.DROPPED),
+            dead=_by_reason(counts, EventState.DEAD),
             dead_kept=sum(kept for _, _, kept, _ in replies),
             fenced_writes=counts["fenced"],
         )
@@ -86,6 +87,11 @@ class LaneViews:
 
     def _now(self) -> Argument:
         return "" if self._clock is None else self._clock()
+
+
+def _by_reason(counts: Mapping[str, int], state: EventState) -> dict[str, int]:
+    start = f"{state}:"
+    return {name.removeprefix(start): count for name, count in counts.items() if name.startswith(start)}
 
 
 def moment(milliseconds: bytes | int) -> datetime:

@@ -1,25 +1,41 @@
 """Deadline: a stale event is dropped visibly, not answered."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
-from schemas.events import is_stale
-from schemas.outcome import Dropped, DropReason, Outcome
+from schemas.outcome import Dropped, DropReason, Outcome, Parked, Retry
 from workers.policies.compose import Handler
 from workers.policies.delivery import Delivery
 
 
 @dataclass(frozen=True, slots=True)
 class DeadlinePolicy:
-    """Drops an event whose `expirytime` has passed when its turn comes."""
+    """Drops an event whose deadline has passed when its turn comes: its `expirytime`, else `default` after acceptance.
+
+    What waits (for a limit, for its next attempt) waits no longer than its deadline, when it is dropped.
+    """
 
     now: Callable[[], datetime]
+    default: timedelta | None = None
 
     async def __call__(self, delivery: Delivery, call_next: Handler) -> Outcome:
-        return self.judge(delivery) or await call_next(delivery)
+        judged = self.judge(delivery)
+        return judged if judged is not None else self._bounded(await call_next(delivery), delivery)
 
     def judge(self, delivery: Delivery) -> Outcome | None:
-        """The outcome without a run, or None to run it, or to end it: what a stopped event has shown is not dropped."""
-        stopped = delivery.stop.reason is not None
-        return Dropped(DropReason.EXPIRED) if not stopped and is_stale(delivery.event, self.now()) else None
+        """The outcome without a run, or None to run it."""
+        deadline = self._deadline(delivery)
+        return Dropped(DropReason.EXPIRED) if deadline is not None and deadline <= self.now() else None
+
+    def _bounded(self, outcome: Outcome, delivery: Delivery) -> Outcome:
+        deadline = self._deadline(delivery)
+        if deadline is None or not isinstance(outcome, Retry | Parked):
+            return outcome
+        left = max(deadline - self.now(), timedelta(0))
+        return replace(outcome, delay=left) if outcome.delay > left else outcome
+
+    def _deadline(self, delivery: Delivery) -> datetime | None:
+        if delivery.event.expirytime is not None:
+            return delivery.event.expirytime
+        return None if self.default is None else delivery.accepted_at + self.default

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from schemas.errors import WorkersError
 from schemas.events import Event
 from schemas.outcome import (
+    Cancelled,
     CancelReason,
     DeadLettered,
     DeadReason,
@@ -158,9 +159,11 @@ class RememberedRuns:
 
 
 class PlainPolicies:
-    """Drops what has a deadline; a failure is a dead letter."""
+    """Ends what was stopped, drops what has a deadline; a failure is a dead letter."""
 
     def judge(self, delivery: Delivery) -> Outcome | None:
+        if delivery.stop.reason is not None:
+            return Cancelled(delivery.stop.reason)
         return Dropped(DropReason.EXPIRED) if delivery.event.expirytime else None
 
     def decide(self, error: WorkersError, delivery: Delivery) -> Outcome:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import WorkersError
+from schemas.events import Event
 from schemas.outcome import (
     Cancelled,
     CancelReason,
@@ -23,8 +24,8 @@ from schemas.outcome import (
     Released,
     Retry,
 )
-from tests.builders import NOW, create_event, delivery_of
-from workers.dispatch import Dispatcher
+from tests.builders import NOW, create_event, delivery_of, feedback_event
+from workers.dispatch import Dispatcher, Numbers, numbers_of
 from workers.errors import (
     AuthenticationError,
     CancelRequestedError,
@@ -40,16 +41,18 @@ from workers.errors import (
 from workers.policies.compose import Policy, compose
 from workers.policies.dead_letter import DeadLetterPolicy
 from workers.policies.deadline import DeadlinePolicy
-from workers.policies.delivery import Delivery
+from workers.policies.delivery import Delivery, StopSignal
+from workers.policies.filter import FilterPolicy, Patterns
 from workers.policies.retry import Backoff, RetryPolicy
 from workers.policies.worker_lost import WorkerLostPolicy
-from workers.settings import Settings
+from workers.settings import EventFilter, Settings
 
 BACKOFF = Backoff(timedelta(seconds=1), timedelta(seconds=60), random=lambda: 0.5)
 POLICIES: list[Policy] = [
     DeadLetterPolicy(),
     WorkerLostPolicy(),
-    DeadlinePolicy(lambda: NOW),
+    DeadlinePolicy(lambda: NOW, timedelta(hours=1)),
+    FilterPolicy({"tenant": ["*"]}, {"type": ["chatkit.ui.*"]}),
     RetryPolicy(BACKOFF, max_attempts=3),
 ]
 
@@ -63,6 +66,10 @@ def raises(error: BaseException) -> Policy:
 
 async def done(delivery: Delivery) -> Outcome:
     return Done()
+
+
+async def fails(delivery: Delivery) -> Outcome:
+    raise TransientError("503")
 
 
 async def run(policies: Sequence[Policy], delivery: Delivery, error: BaseException | None = None) -> Outcome:
@@ -177,14 +184,111 @@ def test_the_stack_stands_in_the_order_that_dispatch_gives_reasons_for() -> None
         DeadLetterPolicy,
         WorkerLostPolicy,
         DeadlinePolicy,
+        FilterPolicy,
         RetryPolicy,
     ]
 
 
-async def test_a_stale_event_is_dropped_even_if_its_type_would_fail() -> None:
-    async def fails(delivery: Delivery) -> Outcome:
-        raise TransientError("503")
+async def test_the_order_is_a_law_each_policy_wins_over_those_inside_it() -> None:
+    """One delivery that every policy has something to say about, and then one reason less at a time."""
+    settings = Settings(event_filter=EventFilter(deny={"type": ["chatkit.threads.create"]}))
+    dispatcher = Dispatcher(settings, turns=fails, light=fails, now=lambda: NOW)
+    stale, fresh = create_event(expirytime=NOW.isoformat()), create_event()
+    lost = await dispatcher(delivery_of(stale, deaths=99))
+    assert isinstance(lost, DeadLettered)
+    assert lost.reason is DeadReason.WORKER_LOST
+    assert await dispatcher(delivery_of(stale)) == Dropped(DropReason.EXPIRED)
+    assert await dispatcher(delivery_of(fresh)) == Dropped(DropReason.FILTERED)
+    unfiltered = Dispatcher(Settings(), turns=fails, light=fails, now=lambda: NOW)
+    assert isinstance(await unfiltered(delivery_of(fresh)), Retry)
 
+
+@pytest.mark.parametrize("event", [create_event(expirytime=NOW.isoformat()), feedback_event("thr_1")])
+async def test_a_delivery_that_was_stopped_while_nobody_ran_it_is_judged_by_nobody(event: Event) -> None:
+    async def ends(delivery: Delivery) -> Outcome:
+        assert delivery.event.needs_turn, "an event without a model has nothing to end"
+        return Cancelled(CancelReason.OPERATOR)
+
+    settings = Settings(event_filter=EventFilter(deny={"type": ["*"]}))
+    dispatcher = Dispatcher(settings, turns=ends, light=ends, now=lambda: NOW)
+    delivery = delivery_of(event, deaths=99, stop=StopSignal(CancelReason.OPERATOR))
+    assert await dispatcher(delivery) == Cancelled(CancelReason.OPERATOR)
+
+
+def test_a_batch_is_judged_by_the_same_stack() -> None:
+    settings = Settings(event_filter=EventFilter(deny={"tenant": ["acme"]}))
+    dispatcher = Dispatcher(settings, turns=done, light=done, now=lambda: NOW)
+    filtered, stale = feedback_event("thr_1", tenant="acme"), feedback_event("thr_1", expirytime=NOW.isoformat())
+    assert dispatcher.judge(delivery_of(feedback_event("thr_1", tenant="other"))) is None
+    assert dispatcher.judge(delivery_of(filtered)) == Dropped(DropReason.FILTERED)
+    assert dispatcher.judge(delivery_of(stale)) == Dropped(DropReason.EXPIRED)
+    stopped = delivery_of(filtered, stop=StopSignal(CancelReason.USER))
+    assert dispatcher.judge(stopped) == Cancelled(CancelReason.USER)
+    assert isinstance(dispatcher.decide(TransientError("503"), delivery_of(stale)), Retry)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, Numbers(5, 1.0, 300.0, 3600)),
+        ({"*": {"deadline": 5, "max_attempts": 2}}, Numbers(2, 1.0, 300.0, 5)),
+        ({"*": {"max_attempts": 2}, "chatkit.threads.create": {"max_attempts": 9}}, Numbers(9, 1.0, 300.0, 3600)),
+        ({"threads.create": {"backoff_base": 0.5, "backoff_cap": 7}}, Numbers(5, 0.5, 7, 3600)),
+    ],
+)
+def test_the_numbers_of_a_type_come_from_the_most_special_entry_that_names_them(
+    given: dict[str, dict[str, float]], expected: Numbers
+) -> None:
+    settings = Settings.model_validate({"task_policies": given})
+    assert numbers_of("chatkit.threads.create", settings) == expected
+
+
+def test_a_type_with_numbers_of_our_own_keeps_them_against_the_star() -> None:
+    settings = Settings.model_validate({"task_policies": {"*": {"max_attempts": 9, "backoff_cap": 4}}})
+    assert numbers_of("chatkit.threads.sync_custom_action", settings) == Numbers(2, 1.0, 4, 60)
+    assert numbers_of("chatkit.ui.ready", settings) == Numbers(9, 1.0, 4, None)
+
+
+@pytest.mark.parametrize(
+    ("allow", "deny", "passes"),
+    [
+        ({}, {}, True),
+        ({"type": ["chatkit.threads.*"]}, {}, True),
+        ({"type": ["chatkit.ui.*"]}, {}, False),
+        ({"type": ["chatkit.threads.*"], "tenant": ["other"]}, {}, False),
+        ({"type": ["chatkit.threads.*"]}, {"type": ["*.create"]}, False),
+        ({}, {"source": ["/nobody/*"]}, True),
+        ({"tenant": []}, {}, False),
+    ],
+)
+async def test_the_filter_drops_what_is_denied_or_not_allowed(allow: Patterns, deny: Patterns, passes: bool) -> None:
+    outcome = await run([FilterPolicy(allow, deny)], delivery_of(create_event(tenant="acme")))
+    assert outcome == (Done() if passes else Dropped(DropReason.FILTERED))
+
+
+@pytest.mark.parametrize(
+    ("delay", "bounded"), [(timedelta(minutes=5), timedelta(minutes=5)), (timedelta(hours=2), timedelta(minutes=10))]
+)
+async def test_what_waits_waits_no_longer_than_its_deadline(delay: timedelta, bounded: timedelta) -> None:
+    async def parked(delivery: Delivery) -> Outcome:
+        return Parked(ParkReason.RATE_LIMIT, delay)
+
+    by_itself = delivery_of(create_event(expirytime=(NOW + timedelta(minutes=10)).isoformat()))
+    by_default = delivery_of(create_event(), accepted_at=NOW - timedelta(minutes=50))
+    for delivery in (by_itself, by_default):
+        outcome = await compose([DeadlinePolicy(lambda: NOW, timedelta(hours=1))], parked)(delivery)
+        assert outcome == Parked(ParkReason.RATE_LIMIT, bounded)
+
+
+async def test_an_event_is_stale_from_its_deadline_on() -> None:
+    policy = DeadlinePolicy(lambda: NOW, timedelta(hours=1))
+    assert policy.judge(delivery_of(create_event(), accepted_at=NOW - timedelta(hours=1))) is not None
+    late = delivery_of(create_event(), accepted_at=NOW - timedelta(hours=1) + timedelta(microseconds=1))
+    assert policy.judge(late) is None
+    assert DeadlinePolicy(lambda: NOW).judge(late) is None
+
+
+async def test_a_stale_event_is_dropped_even_if_its_type_would_fail() -> None:
     dispatcher = Dispatcher(Settings(), turns=fails, light=fails, now=lambda: NOW)
     assert await dispatcher(delivery_of(create_event(expirytime=NOW.isoformat()))) == Dropped(DropReason.EXPIRED)
     assert isinstance(await dispatcher(delivery_of(create_event())), Retry)

@@ -1,13 +1,13 @@
 """A right event: what it says, where it belongs, how it goes on."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from schemas.chatkit import STREAMING_REQUESTS, TURN_REQUESTS, request_adapter, request_types
 from schemas.checks import SESSION_LANE
-from schemas.events import Event, event_id, event_types, is_stale, parse_event, thread_id_of
+from schemas.events import Event, event_id, event_types, parse_event, thread_id_of
 from schemas.examples import THREAD_ID, example_event
 from schemas.ui import UI_EVENTS
 from tests.builders import NOW, create_event, feedback_event, message_event
@@ -137,13 +137,6 @@ def test_times_are_rfc_3339(text: str, moment: datetime) -> None:
 
 def test_a_decoded_object_may_hold_datetimes() -> None:
     assert parse_event(example("chatkit.ui.ready", time=NOW, expirytime=NOW)).expirytime == NOW
-
-
-def test_an_event_is_stale_from_its_expiry_on() -> None:
-    event = feedback_event("thr_1", expirytime="2026-11-23T12:00:00Z")
-    assert is_stale(event, NOW)
-    assert not is_stale(event, NOW - timedelta(microseconds=1))
-    assert not is_stale(feedback_event("thr_1"), datetime.max.replace(tzinfo=UTC))
 
 
 def test_a_changed_copy_has_the_lane_of_its_new_owner() -> None:

@@ -38,4 +38,7 @@ local function end_event(tag, id, event, state, reason, now_ms, retention_ms, fr
   redis.call('ZADD', tag .. 'ended', now_ms, id)
   redis.call('HINCRBY', tag .. 'counts', event.state, -1)
   redis.call('HINCRBY', tag .. 'counts', state, 1)
+  if state == 'dropped' then
+    redis.call('HINCRBY', tag .. 'counts', 'dropped:' .. reason, 1)
+  end
 end
