@@ -1,6 +1,7 @@
 """A deployment of real processes for one test: workers and a gateway over given servers, all ended by pid."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from datetime import timedelta
@@ -51,6 +52,11 @@ class Deployment:
         process.start()
         self._children.callback(process.kill)
         return process
+
+    def process_environment(self) -> dict[str, str]:
+        """The whole environment of a command that talks to this deployment."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CHATKIT_", "OPENAI_"))}
+        return inherited | self.environment
 
     def gateway(self, **environment: str) -> str:
         """Start a gateway; its address."""

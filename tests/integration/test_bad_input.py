@@ -107,7 +107,7 @@ async def test_from_the_queue_each_is_kept_with_its_reason_and_the_queue_goes_on
     for event in good:
         assert await ends(deployment, event.event_id) is EventState.DONE
     async with deployment.lanes() as lanes:
-        letters = await lanes.dead()
+        letters = (await lanes.dead_letters.page()).items
     assert len(letters) == 2 * len(bodies) + len(values)
     assert {letter.reason for letter in letters} == {DeadReason.INVALID}
     for name, (bad, _, words) in BAD.items():

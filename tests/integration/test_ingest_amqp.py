@@ -48,7 +48,7 @@ async def ran(stack: IngestStack, count: int) -> list[str]:
 
 async def buried(stack: IngestStack, count: int = 1) -> list[Any]:
     async def enough() -> list[Any]:
-        letters = await stack.lanes.dead()
+        letters = (await stack.lanes.dead_letters.page()).items
         return list(letters) if len(letters) >= count else []
 
     return await eventually(enough, within=10)

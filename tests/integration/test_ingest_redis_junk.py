@@ -20,7 +20,7 @@ JUNK = [b"hello", b'{"specversion": "1.0", "id": "1"}', b"\xff\xfe", b"[]", b'{"
 
 async def buried(stack: IngestStack, count: int) -> list[Any]:
     async def enough() -> list[Any]:
-        letters = await stack.lanes.dead()
+        letters = (await stack.lanes.dead_letters.page()).items
         return list(letters) if len(letters) >= count else []
 
     return await eventually(enough, within=10)

@@ -105,7 +105,7 @@ async def test_junk_is_kept_with_its_reason_and_the_queue_goes_on(
         await stack.state.xadd(stack.keys.ingress, {"event": good.to_json()})
         assert await ran(stack, 1) == [good.event_id]
         await eventually(lambda: emptied(stack))
-        [letter] = await stack.lanes.dead()
+        [letter] = (await stack.lanes.dead_letters.page()).items
     assert letter.reason is DeadReason.INVALID
     assert words in (letter.error or "")
     if "event" in fields:
@@ -118,7 +118,7 @@ async def test_an_event_for_a_full_lane_is_kept_as_overflow(redis_url: str, pref
         with Publisher(redis_url, prefix=prefix) as publisher:
             await publisher.apublish_many(events)
         await eventually(lambda: emptied(stack))
-        [letter] = await stack.lanes.dead()
+        [letter] = (await stack.lanes.dead_letters.page()).items
     assert (letter.id, letter.reason) == (events[2].event_id, DeadReason.OVERFLOW)
 
 
@@ -132,7 +132,7 @@ async def test_a_full_system_leaves_what_it_cannot_take_in_the_stream(redis_url:
         assert await left(stack) >= 2
         numbers = await stack.acceptances([event.event_id for event in events])
         assert [number > 0 for number in numbers] == [True, False, False]
-        assert await stack.lanes.dead() == []
+        assert (await stack.lanes.dead_letters.page()).items == []
 
 
 async def test_only_one_of_two_drains_at_a_time_and_the_other_takes_over_when_it_stops(

@@ -219,4 +219,4 @@ async def test_letters_buried_at_once_stay_within_their_bound(workers: list[Lane
     await asyncio.gather(*(lanes.bury([letter(f"raw_{number}")]) for number, lanes in enumerate(bounded)))
     depth = await workers[0].depth()
     assert (depth.dead, depth.dead_kept) == ({"permanent": WORKERS}, 10)
-    assert len(await workers[0].dead(limit=100)) == 10
+    assert len((await workers[0].dead_letters.page(limit=100)).items) == 10

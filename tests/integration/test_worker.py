@@ -121,7 +121,7 @@ async def test_a_request_that_the_provider_refuses_is_a_dead_letter_and_the_thre
     async with deployment.lanes() as lanes:
         assert await ended(lanes, following) is EventState.DONE
         assert await ended(lanes, event) is EventState.DEAD
-        [letter] = await lanes.dead()
+        [letter] = (await lanes.dead_letters.page()).items
         assert (letter.id, letter.reason) == (event.event_id, "permanent")
         shown = await frames(deployment, lanes, event)
     assert event.event_id.encode() in shown

@@ -78,4 +78,5 @@ class Acceptances:
         return [event_id for event_id, lane in zip(ids, await pipeline.execute(), strict=True) if lane is not None]
 
     async def _letters(self, ids: set[str]) -> dict[str, EventStatus | DeadLetter]:
-        return {letter.id: letter for letter in await self._lanes.dead(LETTERS) if letter.id in ids}
+        newest = await self._lanes.dead_letters.page(limit=LETTERS)
+        return {letter.id: letter for letter in newest.items if letter.id in ids}

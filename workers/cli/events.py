@@ -1,7 +1,6 @@
 """`events`: show, follow or cancel one event."""
 
 import asyncio
-from contextlib import closing
 from typing import TYPE_CHECKING, assert_never
 
 import click
@@ -10,8 +9,6 @@ from workers.cli.command import Command, CommandFailedError, CommandGroup, Outpu
 
 if TYPE_CHECKING:
     from schemas.records import EventStatus
-    from workers.lanes.records import Wake
-    from workers.settings import Settings
 
 
 @click.group(cls=CommandGroup)
@@ -82,6 +79,7 @@ async def _tail(event_id: str, output: Output) -> str | None:
 async def _cancel(event_id: str, output: Output) -> None:
     from schemas.outcome import CancelReason
     from workers.cli.connections import open_lanes
+    from workers.cli.waking import wake
     from workers.settings import load_settings
 
     settings = load_settings()
@@ -97,16 +95,7 @@ async def _cancel(event_id: str, output: Output) -> None:
         case _:
             assert_never(cancellation.result)
     if cancellation.wake is not None:  # last: the broker may be away, and that takes its time
-        await _wake(settings, cancellation.wake)
-
-
-async def _wake(settings: "Settings", wake: "Wake") -> None:
-    """Tell a worker. If the broker cannot be reached, nothing is lost: the lane's alarm does it seconds later."""
-    from workers.broker import sending_app
-    from workers.waker import CeleryWaker
-
-    with closing(sending_app(settings)) as app, closing(CeleryWaker(app)) as waker:
-        await waker.wake([wake])
+        await wake(settings, [cancellation.wake])
 
 
 def unknown(event_id: str) -> CommandFailedError:

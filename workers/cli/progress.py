@@ -8,6 +8,30 @@ from typing import Self
 LINE_EVERY_SECONDS = 2.0
 
 
+class Counted:
+    """Counts work whose total is known: on a terminal a line that is written over, elsewhere one at the end."""
+
+    def __init__(self, total: int, what: str) -> None:
+        self._total, self._what = total, what
+        self._count = 0
+
+    def count(self) -> None:
+        """One more is done."""
+        self._count += 1
+        if sys.stderr.isatty():
+            print(f"\r{self._line()}", end="", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._count:
+            print(f"\r{self._line()}", file=sys.stderr, flush=True)
+
+    def _line(self) -> str:
+        return f"{self._count} of {self._total} {self._what}"
+
+
 class LoadProgress:
     """Counts what was published and what the queue has answered. Silent unless the total is known."""
 

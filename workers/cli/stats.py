@@ -20,7 +20,7 @@ REFRESH_SECONDS = 1.0
 @click.option("--watch", is_flag=True, help="Refresh every second until Ctrl-C.")
 @click.pass_obj
 def command(output: Output, watch: bool) -> None:
-    """Depth by state, age of the oldest event, lanes with work, leases, dead letters, workers."""
+    """Depth by state, age of the oldest event, lanes with work, leases, dead letters, what is paused, workers."""
     try:
         asyncio.run(_watch(output) if watch else _once(output))
     except KeyboardInterrupt:  # the way to end --watch
@@ -75,6 +75,7 @@ async def read(lanes: "Lanes", roll: "Roll") -> dict[str, object]:
         "dead": dict(depth.dead),
         "dead_kept": depth.dead_kept,
         "fenced_writes": depth.fenced_writes,
+        "paused": [str(paused) for paused in await lanes.pauses.all()],
         "workers": await roll.names(),
     }
 

@@ -8,6 +8,7 @@ from schemas.outcome import CancelReason
 from schemas.records import EventStatus
 from schemas.sessions import Session
 from workers.lanes.connection import State
+from workers.lanes.dead_letters import DeadLetters
 from workers.lanes.ports import Waker
 from workers.lanes.records import Accepted, Cancellation, Owner, Refused
 from workers.sessions.tokens import Identity
@@ -23,6 +24,9 @@ class GatewayLanes(Protocol):
     async def status(self, event_id: str) -> tuple[EventStatus, Owner] | None: ...
 
     async def cancel(self, event_id: str, reason: CancelReason = CancelReason.USER) -> Cancellation: ...
+
+    @property
+    def dead_letters(self) -> DeadLetters: ...
 
     async def body(self, event_id: str) -> str | None:
         """The event as it was accepted, as JSON."""

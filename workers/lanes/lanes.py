@@ -26,8 +26,12 @@ from schemas.records import DeadLetter
 from workers.errors import SettingsError
 from workers.lanes import replies
 from workers.lanes.connection import State
+from workers.lanes.dead_letters import DeadLetters
 from workers.lanes.keys import Keys
+from workers.lanes.pauses import Pauses
 from workers.lanes.records import (
+    FIRST_GRACE,
+    LAST_GRACE,
     Accepted,
     Append,
     Appended,
@@ -46,11 +50,6 @@ from workers.lanes.records import (
 from workers.lanes.scripts import Argument, Call, Clock, pipeline_of, script
 from workers.lanes.views import LaneViews
 from workers.policies.delivery import Lease
-
-FIRST_GRACE = timedelta(seconds=2)
-"""How long a wake-up has to be taken up before the lane's alarm sends another; doubles with each."""
-
-LAST_GRACE = timedelta(minutes=5)
 
 MAX_DEAD = 10_000
 """Dead letters that a shard keeps."""
@@ -74,6 +73,8 @@ class Lanes(LaneViews):
     ) -> None:
         """`max_dead` is per shard, `clock` for tests; without one the time is that of Redis."""
         super().__init__(state, keys, clock)
+        self.dead_letters = DeadLetters(state, keys, clock)
+        self.pauses = Pauses(state, keys, clock)
         self._owner = owner
         self._lease_ms = _ms(lease)
         self._lane_bound = max_waiting_per_lane
@@ -228,7 +229,8 @@ class Lanes(LaneViews):
         bounds = [self._lane_bound, self._shard_bound, _ms(FIRST_GRACE)]
         who = [event.tenant, event.userid, event.source, event.traceparent or ""]
         which = [event.event_id, lane, before]
-        arguments = [self._now(), *which, *bounds, event.type, queue, *who, event.to_json()]
+        what: list[Argument] = [int(event.needs_turn), event.to_json()]
+        arguments = [self._now(), *which, *bounds, event.type, queue, *who, *what]
         return self._call(script("accept"), lane, arguments)
 
     def _settle_call(self, settlement: Settlement) -> Call:

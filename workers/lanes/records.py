@@ -19,6 +19,12 @@ CancelResult = Literal["cancelled", "cancelling", "ended", "unknown"]
 """`cancelled`: it waited and has ended. `cancelling`: from now on it shows no more text, and a worker ends it."""
 
 
+FIRST_GRACE = timedelta(seconds=2)
+"""How long a wake-up has to be taken up before the lane's alarm sends another; doubles with each."""
+
+LAST_GRACE = timedelta(minutes=5)
+
+
 @dataclass(frozen=True, slots=True)
 class Wake:
     """The head of a lane that some worker should begin. Waking twice, or in vain, is harmless."""

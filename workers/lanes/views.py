@@ -1,21 +1,16 @@
-"""What is read of the lanes: one event, the dead letters, the depth. Nothing here changes anything."""
+"""What is read of the lanes: one event, the depth. Nothing here changes anything."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from schemas.outcome import EventState
-from schemas.records import DeadLetter, EventStatus, FailedAttempt
+from schemas.records import EventStatus
 from workers.lanes.connection import State
 from workers.lanes.keys import Keys
 from workers.lanes.records import Depth, Owner
-from workers.lanes.scripts import Argument, Call, Clock, ScriptRunner, pipeline_of, script
-
-ATTEMPTS = TypeAdapter(tuple[FailedAttempt, ...])
+from workers.lanes.scripts import Argument, Call, Clock, ScriptRunner, script
 
 
 class LaneViews:
@@ -47,22 +42,6 @@ class LaneViews:
         """Ids of the events that wait or run in a lane, head first."""
         ids: Any = await self._state.lrange(f"{self._keys.tag_of(lane)}lane:{lane}", 0, -1)
         return [event_id.decode() for event_id in ids]
-
-    async def dead(self, limit: int = 100) -> list[DeadLetter]:
-        """The dead letters of all shards, newest first."""
-        pipeline = pipeline_of(self._state)
-        for tag in self._tags:
-            pipeline.zrange(f"{tag}dead", 0, limit - 1, desc=True, withscores=True)
-        found = [
-            (died, tag, event_id.decode())
-            for tag, letters in zip(self._tags, await pipeline.execute(), strict=True)
-            for event_id, died in letters
-        ]
-        pipeline = pipeline_of(self._state)
-        for _, tag, event_id in islice(sorted(found, reverse=True), limit):
-            pipeline.hmget(f"{tag}dead:{event_id}", "letter", "attempts")
-        # a letter may expire between the two round trips
-        return [_letter_of(letter, attempts) for letter, attempts in await pipeline.execute() if letter]
 
     async def depth(self) -> Depth:
         """What all shards hold, in one round trip."""
@@ -119,10 +98,3 @@ def _status_of(event_id: str, reply: Sequence[Any]) -> tuple[EventStatus, Owner]
         last_frame_id=f"{int(acceptance)}-{last}" if last else None,
     )
     return status, Owner(tenant.decode(), user.decode())
-
-
-def _letter_of(letter: bytes, attempts: bytes) -> DeadLetter:
-    """The letter as it was written, with the attempts that the lane counted."""
-    counted = ATTEMPTS.validate_json(attempts)
-    record = DeadLetter.model_validate_json(letter)
-    return record.model_copy(update={"attempts": counted}) if counted else record

@@ -94,7 +94,7 @@ async def test_a_dead_letter_is_written_with_every_failed_attempt(deployment: De
     await deployment.lanes.settle([retry(lease, timedelta(0))])
     lease = (await deployment.begun(FIRST, "t2")).lease
     assert await deployment.lanes.settle([dead(lease, [FRAME])]) == [Settled(EventState.DEAD, None)]
-    [kept] = await deployment.lanes.dead()
+    [kept] = (await deployment.lanes.dead_letters.page()).items
     assert kept.id == FIRST.event_id
     assert [attempt.error for attempt in kept.attempts] == ['TransientError: 503 "busy"', "PermanentError: 400"]
     assert [entry.get(b"d") for _, entry in await deployment.frames(FIRST)] == [FRAME, None]
@@ -170,7 +170,7 @@ async def test_whatever_came_of_a_cancelled_event_it_is_cancelled(deployment: De
     await deployment.lanes.cancel(FIRST.event_id, CancelReason.THREAD_DELETED)
     assert await deployment.lanes.settle([settlement(lease)]) == [Settled(EventState.CANCELLED, TO_SECOND)]
     assert await ending(deployment) == {"state": "cancelled", "reason": "thread_deleted"}
-    assert await deployment.lanes.dead() == []
+    assert (await deployment.lanes.dead_letters.page()).items == []
 
 
 async def test_frames_of_another_outcome_are_not_shown_after_a_cancel_but_its_own_closing_frames_are(
@@ -199,12 +199,12 @@ async def test_the_oldest_dead_letter_gives_way(deployment: Deployment) -> None:
     for item in items:
         deployment.clock.turn(timedelta(seconds=1))
         await lanes.settle([dead((await deployment.begun(item, item.id)).lease)])
-    assert [kept.id for kept in await lanes.dead()] == [items[2].event_id, items[1].event_id]
+    assert [kept.id for kept in (await lanes.dead_letters.page()).items] == [items[2].event_id, items[1].event_id]
     depth = await lanes.depth()
     assert (depth.dead, depth.dead_kept) == ({"permanent": 3}, 2)
 
 
 async def test_what_never_became_an_event_is_kept_with_its_reason(deployment: Deployment) -> None:
     await deployment.lanes.bury([letter("raw_1"), letter("raw_2"), letter("raw_1")])
-    assert sorted(kept.id for kept in await deployment.lanes.dead()) == ["raw_1", "raw_2"]
+    assert sorted(kept.id for kept in (await deployment.lanes.dead_letters.page()).items) == ["raw_1", "raw_2"]
     assert (await deployment.lanes.depth()).dead == {"permanent": 2}

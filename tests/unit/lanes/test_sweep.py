@@ -88,10 +88,10 @@ async def test_dead_letters_past_retention_are_forgotten(deployment: Deployment)
     await deployment.lanes.bury([letter("raw_1")])
     deployment.clock.turn(timedelta(hours=23))
     await deployment.lanes.sweep()
-    assert len(await deployment.lanes.dead()) == 2
+    assert len((await deployment.lanes.dead_letters.page()).items) == 2
     deployment.clock.turn(timedelta(hours=1))
     await deployment.lanes.sweep()
-    assert await deployment.lanes.dead() == []
+    assert (await deployment.lanes.dead_letters.page()).items == []
     assert (await deployment.lanes.depth()).dead_kept == 0
 
 

@@ -79,8 +79,12 @@ async def test_dead_letters_of_all_shards_come_newest_first_and_bounded(deployme
     for number in range(6):
         deployment.clock.turn(timedelta(seconds=1))
         await deployment.lanes.bury([letter(f"raw_{number}", DeadReason.INVALID)])
-    assert [kept.id for kept in await deployment.lanes.dead(limit=3)] == ["raw_5", "raw_4", "raw_3"]
-    assert (await deployment.lanes.dead(limit=1))[0] == letter("raw_5", DeadReason.INVALID)
+    assert [kept.id for kept in (await deployment.lanes.dead_letters.page(limit=3)).items] == [
+        "raw_5",
+        "raw_4",
+        "raw_3",
+    ]
+    assert ((await deployment.lanes.dead_letters.page(limit=1)).items)[0] == letter("raw_5", DeadReason.INVALID)
 
 
 async def test_the_number_of_shards_is_fixed_for_the_life_of_a_deployment(deployment: Deployment) -> None:

@@ -6,7 +6,7 @@
 -- caller, and the alarm behind that wake-up is set here. Waking is idempotent: a duplicate of a waiting head wakes it.
 -- Keys: the shard's hash tag.
 -- Arguments: now ('' for TIME), id, lane, id of the one before ('' for none), bound of the lane, bound of the shard,
---   grace in ms, type, queue, tenant, user, source, traceparent ('' for none), body.
+--   grace in ms, type, queue, tenant, user, source, traceparent ('' for none), 1 when it needs a turn, body.
 -- Reply: {'new', acceptance, 1 when it is the head}, {'known', acceptance, state, 1 to wake, type, queue},
 --   {'lane_full'} or {'system_full'}.
 --@include clock.lua
@@ -31,7 +31,7 @@ end
 local acceptance = redis.call('INCR', tag .. 'seq')
 redis.call('HSET', key, 'state', 'queued', 'acceptance', acceptance, 'next', 1, 'accepted', now_ms, 'lane', lane,
   'type', ARGV[8], 'queue', ARGV[9], 'tenant', ARGV[10], 'user', ARGV[11], 'source', ARGV[12],
-  'traceparent', ARGV[13], 'body', ARGV[14])
+  'traceparent', ARGV[13], 'turn', ARGV[14], 'body', ARGV[15])
 redis.call('ZADD', tag .. 'open', now_ms, id)
 redis.call('ZREM', tag .. 'ended', id)
 redis.call('HINCRBY', tag .. 'counts', 'queued', 1)

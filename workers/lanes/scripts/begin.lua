@@ -3,6 +3,7 @@
 -- Promise: one lease at a time. Refused when the event is not the head, is leased, not due or paused. The death is
 -- counted before the work, so that an event that kills its worker is found out. The epoch is larger than any that the
 -- shard gave, even after the shard lost its memory. The same token again gives the same answer and counts no death.
+-- A lane that has buried an event remembers the last turn that began since (`grave`): it supersedes what is buried.
 -- Keys: the shard's hash tag.
 -- Arguments: now ('' for TIME), id, lane, token, owner, lease in ms, 1 to get the body.
 -- Reply: {'begun', epoch, attempt, deaths, acceptance, next frame, accepted ms, cancel reason or '', body or ''}, or
@@ -10,9 +11,9 @@
 --@include clock.lua
 local tag, id, lane, token = KEYS[1], ARGV[2], ARGV[3], ARGV[4]
 local key, lease_key = tag .. 'event:' .. id, tag .. 'lease:' .. lane
-local state, acceptance, number, accepted, attempt, deaths, due, started, cancel, type, tenant, queue = unpack(
+local state, acceptance, number, accepted, attempt, deaths, due, started, cancel, type, tenant, queue, turn = unpack(
   redis.call('HMGET', key, 'state', 'acceptance', 'next', 'accepted', 'attempt', 'deaths', 'due', 'started', 'cancel',
-    'type', 'tenant', 'queue'))
+    'type', 'tenant', 'queue', 'turn'))
 if not state then
   return { 'unknown' }
 end
@@ -39,6 +40,7 @@ else
   end
   local paused = redis.call('SMISMEMBER', tag .. 'paused', 'type:' .. type, 'tenant:' .. tenant, 'queue:' .. queue)
   if paused[1] + paused[2] + paused[3] > 0 then
+    redis.call('SADD', tag .. 'held', lane)
     return { 'paused' }
   end
   -- %.0f, since Lua would write so large a number as 1.7e+15
@@ -48,6 +50,10 @@ else
   redis.call('HSET', lease_key, 'owner', ARGV[5], 'token', token, 'epoch', epoch, 'event', id, 'expiry', expiry,
     'grace', 0)
   redis.call('HSET', key, 'state', 'running', 'deaths', deaths, 'started', started or now_ms)
+  local grave = tag .. 'grave:' .. lane
+  if turn == '1' and tonumber(redis.call('HGET', grave, 'begun') or acceptance) < tonumber(acceptance) then
+    redis.call('HSET', grave, 'begun', acceptance)
+  end
   if state ~= 'running' then
     redis.call('HINCRBY', tag .. 'counts', state, -1)
     redis.call('HINCRBY', tag .. 'counts', 'running', 1)

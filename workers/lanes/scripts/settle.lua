@@ -69,6 +69,8 @@ if state == 'queued' or state == 'waiting_retry' or state == 'waiting_limit' the
 else
   if state == 'dead' then
     keep_dead(tag, id, reason, ARGV[13], history or '[]', now_ms, retention_ms, tonumber(ARGV[14]))
+    redis.call('HSETNX', tag .. 'grave:' .. lane, 'begun', 0)
+    redis.call('PEXPIRE', tag .. 'grave:' .. lane, retention_ms)
   end
   to_wake = pop_head(tag, lane, now_ms, grace_ms)
   local event = {

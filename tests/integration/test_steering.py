@@ -1,0 +1,130 @@
+"""What an operator does to a running deployment: looks at dead letters, runs them again, pauses and filters events."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from schemas.outcome import EventState
+from tests.builders import create_event, message_event
+from tests.cli_process import Finished, cli
+from tests.deployment import SERVICE, Deployment, sign_in
+from tests.eventually import eventually
+from tests.fake_provider import FakeProvider, Status, Text
+from tests.integration.test_worker import ended, frames, publish
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture
+def provider() -> Iterator[FakeProvider]:
+    with FakeProvider() as provider:
+        yield provider
+
+
+@pytest.fixture
+def deployment(redis_url: str, sqlite_url: str, provider: FakeProvider) -> Iterator[Deployment]:
+    with Deployment(
+        redis_url, sqlite_url, OPENAI_BASE_URL=provider.base_url, OPENAI_API_KEY="sk-of-no-value"
+    ) as deployment:
+        yield deployment
+
+
+async def run(deployment: Deployment, *arguments: str) -> Finished:
+    return await cli(*arguments, env=deployment.process_environment())
+
+
+async def test_a_dead_letter_is_listed_shown_and_redriven_from_the_command_line(
+    deployment: Deployment, provider: FakeProvider
+) -> None:
+    deployment.worker()
+    provider.plan(Status(400, message="SECRET PROMPT"), Text("Here you are."))
+    event = create_event("my secret question", userid="u1", tenant="default")
+    publish(deployment, event)
+    async with deployment.lanes() as lanes:
+        assert await ended(lanes, event) is EventState.DEAD
+        [listed] = (await run(deployment, "dead", "list", "--json", "--reason", "permanent")).records
+        assert (listed["id"], listed["thread_id"], listed["tenant"]) == (event.event_id, event.thread_id, "default")
+        assert [attempt["error"] for attempt in listed["attempts"]] == ["BadRequestError: HTTP 400 (req_fake)"]
+        shown = await run(deployment, "dead", "show", event.event_id)
+        assert "BadRequestError: HTTP 400" in shown.out
+        assert "secret" not in shown.out.lower() + json.dumps(listed).lower()
+        assert "my secret question" in (await run(deployment, "dead", "show", event.event_id, "--body")).out
+        assert (await run(deployment, "dead", "list", "--tenant", "other")).out == ""
+
+        dry = await run(deployment, "dead", "redrive", "--all", "--dry-run")
+        assert (dry.code, dry.lines) == (0, [f"{event.event_id} would be redriven"])
+        redriven = await run(deployment, "dead", "redrive", "--type", "threads.*", "--rate", "50")
+        assert (redriven.code, redriven.lines) == (0, [f"{event.event_id} redriven"])
+        assert await ended(lanes, event) is EventState.DONE
+        again = await run(deployment, "dead", "redrive", event.event_id)
+        assert again.code == 1
+        assert "redriven already" in again.out
+
+        seen = await frames(deployment, lanes, event)
+        assert seen.index(b"Reference: evt_") < seen.index(b"Trying again") < seen.index(b"Here you are.")
+        assert seen.count(b"thread.created") == seen.count(b"my secret question") == 1
+    async with httpx.AsyncClient(base_url=deployment.gateway()) as http:
+        page = await sign_in(http)
+        request = {"type": "threads.get_by_id", "params": {"thread_id": event.thread_id}}
+        items = (await http.post("/chatkit", json=request, headers=page)).json()["items"]["data"]
+        assert [item["type"] for item in items] == ["user_message", "assistant_message"]
+
+
+async def test_a_dead_turn_that_a_later_one_has_overtaken_is_reported_and_stays(
+    deployment: Deployment, provider: FakeProvider
+) -> None:
+    deployment.worker()
+    provider.plan(Status(400), Text("second"), Text("first, out of place"))
+    event = create_event("one")
+    following = message_event(str(event.thread_id), "two")
+    publish(deployment, event, following)
+    async with deployment.lanes() as lanes:
+        assert await ended(lanes, following) is EventState.DONE
+        refused = await run(deployment, "dead", "redrive", "--all")
+        assert refused.code == 1
+        assert "superseded: a later turn of its conversation has begun" in refused.out
+        async with httpx.AsyncClient(base_url=deployment.gateway(), headers=SERVICE) as http:
+            path = f"/v1/dead/{event.event_id}/redrive"
+            assert (await http.post(path)).status_code == 409
+            assert (await http.post(path, params={"force": True})).status_code == 202
+        assert await ended(lanes, event) is EventState.DONE
+        assert b"first, out of place" in await frames(deployment, lanes, event)
+
+
+async def test_a_paused_type_waits_and_goes_on_when_it_is_resumed(deployment: Deployment) -> None:
+    deployment.worker()
+    assert (await run(deployment, "pause", "--type", "threads.create")).out == "type:chatkit.threads.create is paused\n"
+    event = create_event("one")
+    publish(deployment, event)
+    async with deployment.lanes() as lanes:
+        await asyncio.sleep(1)
+        found = await lanes.status(event.event_id)
+        assert found is not None
+        assert found[0].state is EventState.QUEUED
+        [stats] = (await run(deployment, "stats", "--json")).records
+        assert (stats["paused"], stats["states"]["queued"]) == (["type:chatkit.threads.create"], 1)
+        assert (await run(deployment, "resume", "--type", "chatkit.threads.create")).code == 0
+        assert await ended(lanes, event, within=5) is EventState.DONE
+        assert (await run(deployment, "resume", "--type", "threads.create")).code == 1
+        assert (await run(deployment, "pause")).out == "nothing is paused\n"
+
+
+async def test_what_the_filter_ignores_ends_visibly(deployment: Deployment, provider: FakeProvider) -> None:
+    deployment.worker(CHATKIT_EVENT_FILTER='{"deny": {"tenant": ["spam*"]}}')
+    event = create_event("buy now", tenant="spammers")
+    publish(deployment, event)
+    async with deployment.lanes() as lanes:
+        assert await ended(lanes, event) is EventState.DROPPED
+        found = await lanes.status(event.event_id)
+        assert found is not None
+        assert found[0].reason == "filtered"
+
+        async def counted() -> bool:
+            [stats] = (await run(deployment, "stats", "--json")).records
+            return bool(stats["dropped"] == {"filtered": 1})
+
+        assert await eventually(counted)
+    assert provider.calls == []
