@@ -56,7 +56,8 @@ class ParkReason(StrEnum):
     CIRCUIT_OPEN = "circuit_open"
     OVERLOAD = "overload"
     AUTHENTICATION = "authentication"
-    PAUSED = "paused"
+    RETRY_BUDGET = "retry_budget"
+    LIMITER_AWAY = "limiter_away"
     DATABASE = "database"
 
 

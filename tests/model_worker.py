@@ -10,7 +10,7 @@ from workers.settings import Settings
 from workers.testing.model import DeltaModel
 
 
-def build_delta_model(_: Settings, **__: object) -> Model:
+def build_delta_model(_: Settings, *__: object, **___: object) -> Model:
     delay = timedelta(milliseconds=int(os.environ.get("TEST_DELTA_MS", "0")))
     return DeltaModel(int(os.environ.get("TEST_DELTAS", "20")), delay=delay)
 

@@ -15,9 +15,11 @@ from workers.policies.dead_letter import DeadLetterPolicy
 from workers.policies.deadline import DeadlinePolicy
 from workers.policies.delivery import Delivery
 from workers.policies.filter import FilterPolicy
+from workers.policies.rate_limit import Limits, RateLimitPolicy
 from workers.policies.retry import Backoff, RetryPolicy
 from workers.policies.worker_lost import WorkerLostPolicy
-from workers.settings import Settings, TaskPolicy
+from workers.setting_types import TaskPolicy
+from workers.settings import Settings
 
 QUEUE_INGEST = "chatkit.events"
 QUEUE_INTERACTIVE = "chatkit.interactive"
@@ -69,9 +71,15 @@ class Dispatcher:
     """Gives each delivery the policies of its type and the handler that runs it."""
 
     def __init__(
-        self, settings: Settings, turns: Handler, light: Handler, now: Callable[[], datetime] = utc_now
+        self,
+        settings: Settings,
+        turns: Handler,
+        light: Handler,
+        limits: Limits | None = None,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._settings, self._now = settings, now
+        """`limits` are asked before every turn; without them a turn may use the model as it likes."""
+        self._settings, self._limits, self._now = settings, limits, now
         self._turns, self._light = turns, light
         self._stacks: dict[str, list[Policy]] = {}
         self._handlers: dict[tuple[str, bool], Handler] = {}
@@ -93,14 +101,16 @@ class Dispatcher:
         - Worker lost: an event that kills workers is given up before anything looks at it again.
         - Deadline: a stale event is dropped before it can fail, and what waits inside waits no longer.
         - Filter: what is not to be processed never meets a limit or spends an attempt.
-        - Retry: innermost, so that it sees each failure of the run itself.
+        - Retry: it decides about each failure of what is inside it.
+        - Rate limit, of turns only: innermost, so that nothing is reserved for what does not run, and what was reserved
+          is settled before anything is decided about the failure.
 
         An event that was stopped while nobody ran it is only ended: nothing judges it, for what it has shown is kept.
         """
         if type_ not in self._stacks:
             self._stacks[type_] = self._build(type_)
-        net, *judges, retry = self._stacks[type_]
-        return [net, retry] if stopped else [net, *judges, retry]
+        stack = self._stacks[type_]
+        return [policy for policy in stack if isinstance(policy, DeadLetterPolicy | RetryPolicy)] if stopped else stack
 
     def judge(self, delivery: Delivery) -> Outcome | None:
         """For events that run in a batch: what the policies say before the run; None runs it."""
@@ -113,17 +123,18 @@ class Dispatcher:
 
     def decide(self, error: WorkersError, delivery: Delivery) -> Outcome:
         """For events that run in a batch: the outcome of a failed run."""
-        retry = self.policies(delivery.event.type)[-1]
-        assert isinstance(retry, RetryPolicy)  # noqa: S101  # as `_build` has it
+        [retry] = [policy for policy in self.policies(delivery.event.type) if isinstance(policy, RetryPolicy)]
         return retry.decide(error, delivery)
 
     def _build(self, type_: str) -> list[Policy]:
         numbers, patterns = numbers_of(type_, self._settings), self._settings.event_filter
         backoff = Backoff(timedelta(seconds=numbers.backoff_base), timedelta(seconds=numbers.backoff_cap))
+        turn = type_.removeprefix(PREFIX) in TURN_REQUESTS
         return [
             DeadLetterPolicy(),
             WorkerLostPolicy(),
             DeadlinePolicy(self._now, timedelta(seconds=numbers.deadline) if numbers.deadline else None),
             FilterPolicy(patterns.allow, patterns.deny),
             RetryPolicy(backoff, numbers.max_attempts),
+            *([RateLimitPolicy(self._limits)] if turn and self._limits is not None else []),
         ]

@@ -13,6 +13,7 @@ schemas.errors.WorkersError
 │   ├── QuotaError           insufficient quota, 403: an operator has to act
 │   ├── AuthenticationError  401: park, ask to sign in again
 │   └── PermanentError       400, 404, 422, refusal, guardrail: no retry
+├── LimiterAwayError         the limits cannot be asked: no model is called
 └── DatabaseError            the conversation store cannot be reached: retry
 """
 
@@ -96,6 +97,13 @@ class AuthenticationError(CallError):
     """The provider or a service refused our credentials."""
 
     reason = "authentication"
+
+
+class LimiterAwayError(CallError):
+    """The limits cannot be asked, so nothing is known of what may be used: fail closed."""
+
+    reason = "limiter_away"
+    retryable = True
 
 
 class PermanentError(CallError):

@@ -12,7 +12,7 @@ from typing import Any
 
 from workers.agents.models import build_model
 from workers.agents.responder import AgentResponder
-from workers.agents.team import build_team
+from workers.agents.team import Team, build_team
 from workers.chat.database import Database
 from workers.chat.light import LightHandler
 from workers.chat.reads import Reads
@@ -33,6 +33,8 @@ from workers.lanes.lanes import Lanes
 from workers.lanes.roll import Roll
 from workers.lanes.sweeper import Sweeper
 from workers.light_turn import LightTurn
+from workers.limits.desk import LimitDesk
+from workers.limits.limiter import Limiter
 from workers.runner import EventRunner
 from workers.sessions.keys import KeyRing
 from workers.sessions.tokens import TokenMinter, TokenVerifier
@@ -125,18 +127,27 @@ async def worker_runtime(core: Core) -> AsyncIterator[WorkerRuntime]:
         await stack.enter_async_context(running(keeper.run(), "lease-keeper"))
         writer = FrameWriter(lanes)
         stack.push_async_callback(writer.close)
-        model = build_model(settings)
-        stack.push_async_callback(model.close)
+        limiter = Limiter(core.state, core.keys)
+        await limiter.install(settings.limits)
+        desk = LimitDesk(
+            limiter, lanes, core.waker.wake, model=settings.model, fallback=settings.fallback_model, queue_of=queue_of
+        )
+        await stack.enter_async_context(running(desk.run(), "limit-desk"))
+        teams: dict[str, Team] = {}
+        for model_name in filter(None, [settings.model, settings.fallback_model]):
+            model = build_model(settings, model_name, on_headers=desk.correct)
+            stack.push_async_callback(model.close)
+            teams[model_name] = build_team(model)
 
         streams = TurnStreams(writer, core.state, core.keys)
         light = LightHandler(core.database)
         turns = TurnHandler(
             core.database,
-            AgentResponder(build_team(model)),
+            AgentResponder(teams[settings.model], others=teams),
             streams,
             longest=timedelta(seconds=settings.turn_seconds),
         )
-        dispatcher = Dispatcher(settings, turns, LightTurn(light, streams))
+        dispatcher = Dispatcher(settings, turns, LightTurn(light, streams), desk)
         settler = Settler(name)
 
         rounds = LightRounds(lanes, core.waker, light, dispatcher, settler, utc_now, settings.lease)
@@ -144,7 +155,7 @@ async def worker_runtime(core: Core) -> AsyncIterator[WorkerRuntime]:
         await intake.start()
         stack.push_async_callback(intake.close)
         admission = Admission(intake, lanes, worker=name, max_event_bytes=settings.max_event_bytes, now=utc_now)
-        sweeper = Sweeper(lanes, core.waker.wake, lambda: roll.live)
+        sweeper = Sweeper(lanes, core.waker.wake, lambda: roll.live, also=desk.grant)
         await stack.enter_async_context(running(sweeper.run(), "sweeper"))
         if settings.broker_url.startswith("redis"):
             client = connect_ingress(settings.broker_url)

@@ -4,22 +4,22 @@ import json
 import logging
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from schemas.events import MAX_EVENT_BYTES, event_types
 from schemas.events import PREFIX as TYPE_PREFIX
 from workers.errors import SettingsError
+from workers.setting_types import FILTER_FORM, LIMITS_FORM, POLICIES_FORM, Accepts, EventFilter, Limits, TaskPolicy
 
 log = logging.getLogger(__name__)
 
@@ -27,48 +27,6 @@ ENV_PREFIX = "CHATKIT_"
 MASK = "********"
 MAX_SHOWN = 40
 """Characters of a wrong value that its error line repeats."""
-
-
-@dataclass(frozen=True, slots=True)
-class Accepts:
-    """What a setting takes, in the words of its error line. Numbers say it by their bounds."""
-
-    text: str
-
-
-POLICIES_FORM = (
-    '{"threads.create": {"max_attempts": 3, "backoff_base": 1, "backoff_cap": 60, "deadline": 600}, "*": {…}}, '
-    "or the path of a file that holds it; event types as in `chatkit-workers schema`, `*` for all others"
-)
-FILTER_FORM = '{"allow": {"type": […], "source": […], "tenant": […]}, "deny": {…}}, or the path of a file that holds it'
-JsonObject = Accepts("a JSON object, or the path of a file that holds one")
-
-
-FilterAttribute = Literal["type", "source", "tenant"]
-
-
-class EventFilter(BaseModel):
-    """Which events to take, by shell-style patterns on `type`, `source` and `tenant`; deny wins."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    allow: dict[FilterAttribute, list[str]] = Field(default_factory=dict)
-    deny: dict[FilterAttribute, list[str]] = Field(default_factory=dict)
-
-
-class TaskPolicy(BaseModel):
-    """The numbers of one event type; what is left out is decided by a more general entry.
-
-    `backoff_base`, `backoff_cap`, `deadline` are in seconds; `deadline` counts from the acceptance of an event that has
-    no `expirytime`.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
-    backoff_base: Annotated[float, Field(gt=0, le=3600)] | None = None
-    backoff_cap: Annotated[float, Field(gt=0, le=86_400)] | None = None
-    deadline: Annotated[float, Field(gt=0)] | None = None
 
 
 class Settings(BaseSettings):
@@ -106,7 +64,7 @@ class Settings(BaseSettings):
     backoff_base: Annotated[float, Field(gt=0, le=3600)] = 1.0
     backoff_cap: Annotated[float, Field(gt=0, le=86_400)] = 300.0
     lease_ttl: Annotated[float, Field(ge=0.2, le=600)] = 10.0
-    limits: Annotated[dict[str, Any], NoDecode, JsonObject] = Field(default_factory=dict)
+    limits: Annotated[Limits, NoDecode, Accepts(LIMITS_FORM)] = Limits()
     event_filter: Annotated[EventFilter, NoDecode, Accepts(FILTER_FORM)] = EventFilter()
     task_policies: Annotated[dict[str, TaskPolicy], NoDecode, Accepts(POLICIES_FORM)] = Field(default_factory=dict)
     retention: Annotated[int, Field(ge=10)] = 86_400

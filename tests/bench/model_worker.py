@@ -9,7 +9,7 @@ from workers.agents import models
 from workers.settings import Settings
 
 
-def build_two_pace_model(_: Settings) -> Model:
+def build_two_pace_model(_: Settings, *__: object, **___: object) -> Model:
     return TwoPaceModel()
 
 

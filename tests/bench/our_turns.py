@@ -33,7 +33,7 @@ class NoWaker(runtime.CeleryWaker):  # type: ignore[name-defined,misc]  # a name
 async def cpu_per_turn(turns: int, deltas: int, together: int) -> dict[str, float]:
     """CPU seconds of one turn, `together` of them at a time."""
 
-    def build(_: Settings, **__: object) -> Model:
+    def build(_: Settings, *__: object, **___: object) -> Model:
         return DeltaModel(deltas)
 
     # the composition root takes its model and its waker from these names

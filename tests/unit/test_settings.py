@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from workers.errors import SettingsError
+from workers.setting_types import Limits, UserLimits
 from workers.settings import Settings, load_settings, masked_url, unknown_variables, variable_of
 
 
@@ -49,7 +50,9 @@ def refusal(environment: pytest.MonkeyPatch, variables: Mapping[str, str]) -> st
             "/no/such/file",
             (
                 "neither a JSON object nor a readable file (No such file or directory): "
-                "use a JSON object, or the path of a file that holds one"
+                'use {"models": {"gpt-4.1": {"rpm": 1200, "tpm": 2000000, "concurrency": 50}, "*": {…}}, "tenants": '
+                '{"acme": {"weight": 3, "rpm": 600}, "*": {…}}, "users": {"*": {"rpm": 60}}}, or the path of a file '
+                "that holds it"
             ),
         ),
     ],
@@ -93,7 +96,7 @@ def test_limits_come_from_json_or_from_a_file(environment: pytest.MonkeyPatch, t
     from_json = load_settings().limits
     (tmp_path / "limits.json").write_text('{"users": {"*": {"rpm": 60}}}')
     environment.setenv("CHATKIT_LIMITS", str(tmp_path / "limits.json"))
-    assert load_settings().limits == from_json == {"users": {"*": {"rpm": 60}}}
+    assert load_settings().limits == from_json == Limits(users={"*": UserLimits(rpm=60)})
 
 
 def test_service_keys_are_separated_by_commas_and_never_shown(environment: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -62,8 +63,10 @@ class ToolEvents(asyncio.Queue[Any]):
 class TurnFeed:
     """One reader, and writers on the same loop: the relayed model, the tools, and the end of the run."""
 
-    def __init__(self) -> None:
+    def __init__(self, next_call: Callable[[], Awaitable[None]] | None = None) -> None:
+        """`next_call` is awaited before each response after the first."""
         self.tool_events = ToolEvents(self)
+        self._next_call = next_call
         self._responses = 0
         self._ready: deque[FeedEvent] = deque()
         self._news: asyncio.Future[None] | None = None
@@ -77,9 +80,11 @@ class TurnFeed:
         self._run = run
         self._watch = asyncio.create_task(self._until_end(run))
 
-    def next_response(self) -> int:
-        """The number of the response that begins now."""
+    async def next_response(self) -> int:
+        """The number of the response that may begin now."""
         number, self._responses = self._responses, self._responses + 1
+        if number and self._next_call is not None:
+            await self._next_call()
         return number
 
     def push(self, event: FeedEvent) -> None:

@@ -26,6 +26,15 @@ class Turn(Protocol):
     @property
     def user(self) -> str: ...
 
+    @property
+    def model(self) -> str | None:
+        """The model to use; None: the deployment's."""
+        ...
+
+    async def next_call(self) -> None:
+        """Awaited before each call to the model after the first: the limits may want it to wait."""
+        ...
+
     def add_usage(self, *, requests: int, input_tokens: int, output_tokens: int) -> None:
         """Count the model calls and tokens of a run, an unfinished one included."""
         ...

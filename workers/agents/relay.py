@@ -50,8 +50,8 @@ class RelayedModel(Model):
 
     async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[TResponseStreamEvent]:
         feed = CURRENT_FEED.get()
+        number = await feed.next_response() if feed is not None else 0
         stream: Any = self._model.stream_response(*args, **kwargs)
-        number = feed.next_response() if feed is not None else 0
         try:
             async for event in stream:
                 if feed is not None and event.type in SHOWN:

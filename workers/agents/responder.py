@@ -1,8 +1,8 @@
 """The responder: one turn of a thread through the agents, as ChatKit's stream events."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -51,11 +51,13 @@ class AgentResponder:
 
     Args:
         team: the agents.
+        others: the same agents on another model, by its name, for turns that are to use that one.
         max_steps: model calls per turn; one more ends the turn with a message instead of an error.
     """
 
     team: Team
     max_steps: int = MAX_STEPS
+    others: Mapping[str, Team] = field(default_factory=dict)
 
     async def respond(
         self, agent_context: AgentContext[Any], items: Sequence[ThreadItem], active_agent: str | None
@@ -72,7 +74,8 @@ class AgentResponder:
         """
         failure: Exception | None = None
         ids = MessageIds(agent_context.generate_id("message"))
-        feed = TurnFeed()
+        turn: Turn = agent_context.request_context
+        feed = TurnFeed(turn.next_call)
         agent_context._events = feed.tool_events  # noqa: SLF001  # the only way to give a turn a queue of its own
         run: RunResultStreaming | None = None
         try:
@@ -100,7 +103,7 @@ class AgentResponder:
         try:
             # the run is a task, which copies the current context here and now
             run = Runner.run_streamed(
-                self.team.answering(active_agent),
+                self.others.get(context.request_context.model, self.team).answering(active_agent),
                 input_,
                 context=context,
                 max_turns=self.max_steps,

@@ -9,7 +9,7 @@ from chatkit.store import StoreItemType
 
 from schemas.chatkit import ThreadItem
 from workers.lanes.records import Owner
-from workers.policies.delivery import StopSignal
+from workers.policies.delivery import ModelUse, StopSignal
 
 ID_PREFIXES: dict[StoreItemType, str] = {
     "thread": "thr",
@@ -36,9 +36,7 @@ class TurnContext:
     """Whether the answer ended with an error that its maker wants the user to see."""
     given: list[ThreadItem] = field(default_factory=list)
     """What the request itself put into the thread: the user's message, a tool's output, an action."""
-    requests: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
+    use: ModelUse = field(default_factory=ModelUse)
     _ordinals: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -48,6 +46,10 @@ class TurnContext:
     @property
     def user(self) -> str:
         return self.owner.user
+
+    @property
+    def model(self) -> str | None:
+        return self.use.model
 
     def next_id(self, kind: StoreItemType) -> str:
         """The next id of its kind in this event."""
@@ -63,9 +65,14 @@ class TurnContext:
 
     def add_usage(self, *, requests: int, input_tokens: int, output_tokens: int) -> None:
         """Count the model calls and tokens of a run, an unfinished one included."""
-        self.requests += requests
-        self.input_tokens += input_tokens
-        self.output_tokens += output_tokens
+        self.use.requests += requests
+        self.use.input_tokens += input_tokens
+        self.use.output_tokens += output_tokens
+
+    async def next_call(self) -> None:
+        """Wait for what the limits say to one more call of this turn."""
+        if self.use.next_call is not None:
+            await self.use.next_call()
 
     def raise_failure(self) -> None:
         """Raise what ended the answer, if anything did."""

@@ -70,7 +70,11 @@ class TurnHandler:
     async def __call__(self, delivery: Delivery) -> Outcome:
         event = delivery.event
         context = TurnContext(
-            Owner(event.tenant, event.userid), event.event_id, attempt=delivery.attempt, stop=delivery.stop
+            Owner(event.tenant, event.userid),
+            event.event_id,
+            attempt=delivery.attempt,
+            stop=delivery.stop,
+            use=delivery.use,
         )
         if delivery.stop.reason is not None:
             return await self._stop(delivery, context)  # stopped while nobody ran it

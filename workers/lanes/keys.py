@@ -44,6 +44,11 @@ class Keys:
         return f"{self.prefix}:cancel"
 
     @property
+    def limits(self) -> str:
+        """What every key of the limits begins with: one tag, so that one script sees them all."""
+        return f"{self.prefix}:{{limits}}:"
+
+    @property
     def shard_count(self) -> str:
         """The number of shards that the deployment was made with."""
         return f"{self.prefix}:shards"

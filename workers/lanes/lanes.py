@@ -41,6 +41,7 @@ from workers.lanes.records import (
     NotBegun,
     Refused,
     RenewResult,
+    RouseResult,
     Settled,
     Settlement,
     SettleRefused,
@@ -174,6 +175,12 @@ class Lanes(LaneViews):
         swept = await self._scripts.run([Call(script("sweep"), tag, arguments) for tag in self._tags])
         await self._expire_records([ended for _, ended in swept])
         return [wake for wakes, _ in swept for wake in replies.wakes_of(wakes)]
+
+    async def rouse(self, granted: Sequence[Wake]) -> list[RouseResult]:
+        """Make events that wait for a limit due now. Wake those that say so."""
+        now, rouse = self._now(), script("rouse")
+        calls = [self._call(rouse, one.lane, [now, one.event_id, one.lane, _ms(FIRST_GRACE)]) for one in granted]
+        return [reply.decode() for reply in await self._scripts.run(calls)]
 
     async def bury(self, letters: Sequence[DeadLetter]) -> None:
         """Keep what never became an event, with its reason."""

@@ -12,7 +12,7 @@ from redis.exceptions import NoScriptError
 
 from workers.lanes.connection import State
 
-FOLDER = files("workers.lanes") / "scripts"
+LANES = "workers.lanes"
 INCLUDE = re.compile(r"^--@include (\S+)\n", re.MULTILINE)
 
 Argument = str | bytes | int
@@ -40,13 +40,14 @@ class Call:
 
 
 @cache
-def script(name: str) -> Script:
-    """Read a script and put its includes in place."""
-    return Script(name, INCLUDE.sub(lambda found: _read(found[1]), _read(f"{name}.lua")))
+def script(name: str, package: str = LANES) -> Script:
+    """Read a script of a package and put its includes in place: the package's own, or else those of the lanes."""
+    return Script(name, INCLUDE.sub(lambda found: _read(found[1], package), _read(f"{name}.lua", package)))
 
 
-def _read(file_name: str) -> str:
-    return (FOLDER / file_name).read_text(encoding="utf-8")
+def _read(file_name: str, package: str) -> str:
+    own = files(package) / "scripts" / file_name
+    return (own if own.is_file() else files(LANES) / "scripts" / file_name).read_text(encoding="utf-8")
 
 
 class ScriptRunner:

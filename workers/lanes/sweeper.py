@@ -29,11 +29,13 @@ class Sweeper:
         wake: Callable[[Sequence[Wake]], Awaitable[None]],
         live_workers: Callable[[], int],
         *,
+        also: Callable[[], Awaitable[None]] | None = None,
         random: Callable[[], float] = random.random,
     ) -> None:
+        """`also` is called with every sweep: the limits hand out what has become free."""
         self._lanes, self._wake = lanes, wake
         self._live_workers = live_workers
-        self._random = random
+        self._also, self._random = also, random
 
     @property
     def pause(self) -> timedelta:
@@ -57,3 +59,5 @@ class Sweeper:
         wakes = await self._lanes.sweep()
         if wakes:
             await self._wake(wakes)
+        if self._also is not None:
+            await self._also()

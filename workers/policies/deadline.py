@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from schemas.outcome import Dropped, DropReason, Outcome, Parked, Retry
+from schemas.outcome import DeadLettered, DeadReason, Dropped, DropReason, Outcome, Parked, ParkReason, Retry
 from workers.policies.compose import Handler
 from workers.policies.delivery import Delivery
 
@@ -13,7 +13,8 @@ from workers.policies.delivery import Delivery
 class DeadlinePolicy:
     """Drops an event whose deadline has passed when its turn comes: its `expirytime`, else `default` after acceptance.
 
-    What waits (for a limit, for its next attempt) waits no longer than its deadline, when it is dropped.
+    What waits (for a limit, for its next attempt) waits no longer than its deadline, when it is dropped. What waits for
+    credentials that nobody gives is no stale event but a dead letter: an operator has to act.
     """
 
     now: Callable[[], datetime]
@@ -33,7 +34,11 @@ class DeadlinePolicy:
         if deadline is None or not isinstance(outcome, Retry | Parked):
             return outcome
         left = max(deadline - self.now(), timedelta(0))
-        return replace(outcome, delay=left) if outcome.delay > left else outcome
+        if outcome.delay <= left:
+            return outcome
+        if outcome.reason is ParkReason.AUTHENTICATION:
+            return DeadLettered(DeadReason.AUTHENTICATION, outcome.error)
+        return replace(outcome, delay=left)
 
     def _deadline(self, delivery: Delivery) -> datetime | None:
         if delivery.event.expirytime is not None:

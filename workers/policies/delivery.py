@@ -1,5 +1,6 @@
 """What a policy and a handler are given: one event, leased to this worker."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -30,6 +31,24 @@ class StopSignal:
     reason: CancelReason | None = None
 
 
+@dataclass(slots=True)
+class ModelUse:
+    """Which model a run is to use, and what it used of it.
+
+    `model` None: the deployment's. `next_call`, if any, is awaited before each call to the model after the first.
+    """
+
+    model: str | None = None
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    next_call: Callable[[], Awaitable[None]] | None = None
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One run of one event.
@@ -46,3 +65,4 @@ class Delivery:
     next_frame: int
     accepted_at: datetime
     stop: StopSignal = field(default_factory=StopSignal)
+    use: ModelUse = field(default_factory=ModelUse)

@@ -57,6 +57,7 @@ class RetryPolicy:
     backoff: Backoff
     max_attempts: int
     wait: Backoff = Backoff(timedelta(seconds=1), timedelta(seconds=15))
+    sign_in: Backoff = Backoff(timedelta(seconds=30), timedelta(seconds=30))
 
     async def __call__(self, delivery: Delivery, call_next: Handler) -> Outcome:
         try:
@@ -78,9 +79,9 @@ class RetryPolicy:
             case DatabaseError():
                 return self._park(ParkReason.DATABASE, error)
             case TransientError():
-                return self._retry(RetryReason.TRANSIENT, DeadReason.ATTEMPTS_EXHAUSTED, error, delivery)
+                return self._retry(error, delivery)
             case AuthenticationError():
-                return self._retry(RetryReason.AUTHENTICATION, DeadReason.AUTHENTICATION, error, delivery)
+                return Parked(ParkReason.AUTHENTICATION, self.sign_in.delay(1, error.retry_after), error.record())
             case QuotaError():
                 return DeadLettered(DeadReason.QUOTA, error.record())
             case _:
@@ -89,10 +90,10 @@ class RetryPolicy:
     def _park(self, reason: ParkReason, error: CallError) -> Outcome:
         return Parked(reason, self.wait.delay(1, error.retry_after), error.record())
 
-    def _retry(self, reason: RetryReason, exhausted: DeadReason, error: CallError, delivery: Delivery) -> Outcome:
+    def _retry(self, error: CallError, delivery: Delivery) -> Outcome:
         if delivery.attempt >= self.max_attempts:
-            return DeadLettered(exhausted, error.record())
-        return Retry(reason, self.backoff.delay(delivery.attempt, error.retry_after), error.record())
+            return DeadLettered(DeadReason.ATTEMPTS_EXHAUSTED, error.record())
+        return Retry(RetryReason.TRANSIENT, self.backoff.delay(delivery.attempt, error.retry_after), error.record())
 
 
 def record_of(error: BaseException) -> ErrorRecord:

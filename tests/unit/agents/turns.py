@@ -33,7 +33,11 @@ class FakeTurn:
     attempt: int = 1
     tenant: str = "acme"
     user: str = "ada"
+    model: str | None = None
     usage: list[tuple[int, int, int]] = field(default_factory=list)
+
+    async def next_call(self) -> None:
+        """Every call may be made."""
 
     def add_usage(self, *, requests: int, input_tokens: int, output_tokens: int) -> None:
         self.usage.append((requests, input_tokens, output_tokens))

@@ -46,7 +46,7 @@ def test_usage_adds_up() -> None:
     turn = context()
     turn.add_usage(requests=1, input_tokens=10, output_tokens=5)
     turn.add_usage(requests=2, input_tokens=1, output_tokens=1)
-    assert (turn.requests, turn.input_tokens, turn.output_tokens) == (3, 11, 6)
+    assert (turn.use.requests, turn.use.input_tokens, turn.use.output_tokens) == (3, 11, 6)
 
 
 @given(st.integers())

@@ -1,0 +1,151 @@
+"""The desk: what a worker's turns and its sweeper ask of the limits, and the wake-ups that come of it."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+from schemas.events import Event
+from workers.cancellation import raise_if_cancelled
+from workers.errors import LimiterAwayError, RateLimitedError
+from workers.lanes.connection import STATE_ERRORS
+from workers.lanes.lanes import Lanes
+from workers.lanes.records import Wake
+from workers.limits.limiter import Ask, Limiter
+from workers.policies.delivery import Delivery
+from workers.policies.rate_limit import InLine, Reserved, Used
+
+log = logging.getLogger(__name__)
+
+LEASE = timedelta(seconds=30)
+LONGEST_PAUSE = timedelta(seconds=20)
+"""Of a turn between two of its calls; a longer one gives the turn back to the line."""
+
+LOOK_AGAIN_SECONDS = 0.25
+CHARACTERS_PER_TOKEN = 4
+CORRECT_EVERY_SECONDS = 0.1
+
+
+class LimitDesk:
+    """Implements `workers.policies.rate_limit.Limits` for one process."""
+
+    def __init__(
+        self,
+        limiter: Limiter,
+        lanes: Lanes,
+        wake: Callable[[Sequence[Wake]], Awaitable[None]],
+        *,
+        model: str,
+        fallback: str | None,
+        queue_of: Callable[[Event], str],
+    ) -> None:
+        self._limiter, self._lanes, self._wake = limiter, lanes, wake
+        self._model, self._fallback, self._queue_of = model, fallback, queue_of
+        self._held: set[Reserved] = set()
+        self._corrected: dict[str, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def reserve(self, delivery: Delivery) -> Reserved | InLine:
+        """Reserve all that the run needs, or stand in line."""
+        event, lease = delivery.event, delivery.lease
+        ask = Ask(
+            event,
+            lease.lane,
+            self._queue_of(event),
+            self._model,
+            self._fallback,
+            text_tokens=len(str(event.data)) // CHARACTERS_PER_TOKEN,
+            again=delivery.attempt > 1,
+        )
+        with _away():
+            answer = await self._limiter.reserve(ask, lease.token, LEASE)
+        if isinstance(answer, Reserved):
+            self._held.add(answer)
+        return answer
+
+    async def next_call(self, reserved: Reserved) -> None:
+        """Charge one more call, and wait until it may be made."""
+        with _away():
+            pause = await self._limiter.next_call(reserved)
+        if pause > LONGEST_PAUSE:
+            raise RateLimitedError("the limits leave no room for the next call of this turn", retry_after=pause)
+        await asyncio.sleep(pause.total_seconds())
+
+    async def settle(self, reserved: Reserved, used: Used) -> None:
+        """Say what was used; who gets what became free is woken meanwhile."""
+        self._held.discard(reserved)
+        try:
+            grants = await self._limiter.settle(reserved, used)
+        except STATE_ERRORS as error:
+            log.warning("limits_not_settled", extra={"event_id": reserved.event_id, "error": type(error).__name__})
+            return
+        if grants:
+            self._start(self.hand_out(grants))
+
+    def correct(self, model: str, headers: Mapping[str, str]) -> None:
+        """Tell every worker what the provider says remains; at most ten times a second."""
+        requests, tokens = (_remaining(headers, kind) for kind in ("requests", "tokens"))
+        now = asyncio.get_running_loop().time()
+        if (requests is None and tokens is None) or now - self._corrected.get(model, 0) < CORRECT_EVERY_SECONDS:
+            return
+        self._corrected[model] = now
+        self._start(self._limiter.correct(model, requests, tokens))
+
+    async def grant(self) -> None:
+        """Hand out what has become free. For the sweeper."""
+        await self.hand_out(await self._limiter.grant())
+
+    async def hand_out(self, grants: Sequence[Wake], looks: int = 4) -> None:
+        """Wake events that were granted; what does not wait any more gives its grant back."""
+        if not grants:
+            return
+        answers = list(zip(grants, await self._lanes.rouse(grants), strict=True))
+        await self._wake([grant for grant, answer in answers if answer == "wake"])
+        if gone := [grant.event_id for grant, answer in answers if answer == "gone"]:
+            await self._limiter.leave(gone)
+        coming = [grant for grant, answer in answers if answer == "coming"]
+        if coming and looks:  # it may be about to park: it stood in line a moment before it settles
+            self._start(self._hand_out_soon(coming, looks - 1))
+
+    async def _hand_out_soon(self, grants: Sequence[Wake], looks: int) -> None:
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        await self.hand_out(grants, looks)
+
+    async def run(self) -> None:
+        """Renew what this process holds until cancelled."""
+        while True:
+            await asyncio.sleep(LEASE.total_seconds() / 3)
+            try:
+                async with asyncio.timeout(LEASE.total_seconds() / 3):
+                    await self._limiter.renew(list(self._held), LEASE)
+            except STATE_ERRORS as error:
+                log.warning("limits_not_renewed", extra={"count": len(self._held), "error": type(error).__name__})
+            raise_if_cancelled()
+
+    def _start(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(_logged(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+@contextmanager
+def _away() -> Iterator[None]:
+    """Fail closed: while nobody knows what is left, no model is called."""
+    try:
+        yield
+    except STATE_ERRORS as error:
+        raise LimiterAwayError("the limits cannot be asked", kind=type(error).__name__) from None
+
+
+async def _logged(work: Awaitable[None]) -> None:
+    """Work that may be lost: a grant that nobody takes up, or a correction, comes again."""
+    try:
+        await work
+    except STATE_ERRORS as error:
+        log.warning("limits_not_told", extra={"error": type(error).__name__})
+
+
+def _remaining(headers: Mapping[str, str], kind: str) -> int | None:
+    value = headers.get(f"x-ratelimit-remaining-{kind}", "")
+    return int(value) if value.isdecimal() else None

@@ -1,0 +1,66 @@
+-- reserve: takes every limit that an event needs, or gives it a place in line.
+--
+-- Promise: all or none. A newcomer takes capacity at once only while nobody stands in line for the model; otherwise, and
+-- while the circuit is open, it gets a ticket, once. A ticket that was granted is taken up. The same token again gets the
+-- same answer. While the circuit of the model is open and there is a fallback whose circuit is not, that one is meant.
+-- Keys: the limits' hash tag.
+-- Arguments: now ('' for TIME), id, token, lease in ms, model, fallback ('' for none), class, tenant, user, text tokens,
+--   lane, type, queue, 1 when an attempt has failed before.
+-- Reply: {'reserved', model, 1 when it is the probe} or {'waiting', model, place, seconds as text, reason}.
+--@include clock.lua
+--@include line.lua
+local id, token, expiry = ARGV[2], ARGV[3], ms + tonumber(ARGV[4])
+local reservation = tag .. 'res:' .. id
+
+local function reserved(model, ticket, paid)
+  redis.call('DEL', reservation)
+  redis.call('HSET', reservation, 'token', token, 'model', model.name, 'tenant', ticket.tenant, 'user', ticket.user,
+    'tokens', ticket.tokens, 'requests', 1, 'paid', cjson.encode(paid), 'began', ms, 'number', ticket.number,
+    'class', ticket.class, 'lane', ticket.lane, 'type', ticket.type, 'queue', ticket.queue, 'text', ARGV[10],
+    'retry', ticket.retry)
+  redis.call('PEXPIRE', reservation, expiry - ms)
+  save()
+  return { 'reserved', model.name, model.probe == id and 1 or 0 }
+end
+
+local function waiting(ticket)
+  local place, eta, reason = place_of(ticket)
+  save()
+  return { 'waiting', ticket.model, place, string.format('%.3f', eta), reason }
+end
+
+local held = redis.call('HMGET', reservation, 'token', 'model')
+if held[1] == token then
+  return { 'reserved', held[2], model_of(held[2]).probe == id and 1 or 0 }
+end
+local ticket = ticket_of(id)
+if ticket and ticket.state == 'granted' then
+  redis.call('ZREM', tag .. 'granted', id)
+  redis.call('DEL', tag .. 'ticket:' .. id)
+  redis.call('ZADD', tag .. 'flight:' .. ticket.model, expiry, id)
+  return reserved(model_of(ticket.model), ticket, cjson.decode(ticket.paid))
+end
+
+local name, fallback = ARGV[5], ARGV[6]
+if fallback ~= '' and circuit_of(model_of(name)) > 0 and circuit_of(model_of(fallback)) == 0 then
+  name = fallback
+end
+if ticket and ticket.model ~= name then
+  leave(id)
+  ticket = nil
+end
+if ticket then
+  return waiting(ticket)
+end
+local model = model_of(name)
+local text = tonumber(ARGV[10])
+ticket = { id = id, model = name, class = ARGV[7], tenant = ARGV[8], user = ARGV[9], lane = ARGV[11], type = ARGV[12],
+  queue = ARGV[13], retry = ARGV[14], tokens = math.max(text, math.ceil(model.tokens)), number = redis.call('INCR', tag .. 'seq') }
+if redis.call('SISMEMBER', tag .. 'models', name) == 0 and not stopped(model, ticket) then
+  return reserved(model, ticket, take(model, ticket, id, expiry))
+end
+redis.call('HSET', tag .. 'ticket:' .. id, 'model', name, 'class', ticket.class, 'tenant', ticket.tenant, 'user',
+  ticket.user, 'tokens', ticket.tokens, 'number', ticket.number, 'lane', ticket.lane, 'type', ticket.type, 'queue',
+  ticket.queue, 'retry', ticket.retry, 'since', ms)
+stand(model, ticket)
+return waiting(ticket)

@@ -1,0 +1,111 @@
+"""Rate limit: a run begins with everything reserved that it needs, or waits in line for it."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Literal, Protocol
+
+from schemas.outcome import Done, Outcome, Parked, ParkReason
+from workers.errors import CallError, LimiterAwayError, QuotaError, RateLimitedError, TransientError
+from workers.policies.compose import Handler
+from workers.policies.delivery import Delivery
+
+LineReason = Literal["rate_limit", "circuit_open", "retry_budget"]
+Verdict = Literal["ok", "failed", "rate_limited", "quota", "neutral"]
+"""How the provider did: `failed` counts against its circuit, `neutral` says nothing about it."""
+
+NOT_THE_PROVIDER = frozenset({"TransientError", "TurnTimeout", "ToolTimeoutError", "ModelBehaviorError"})
+"""Kinds of transient failures that a healthy provider may see as well."""
+
+LEAST_WAIT = timedelta(seconds=30)
+AWAY_WAIT = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """Everything that a run needs is reserved, until it is settled or its worker is gone."""
+
+    event_id: str
+    token: str
+    model: str
+    probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InLine:
+    """The event waits: its place (1 is next), and about how long."""
+
+    model: str
+    place: int
+    eta: timedelta
+    reason: LineReason
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a run has used. `requests` None: every call that it announced."""
+
+    requests: int | None
+    tokens: int
+    verdict: Verdict
+    retry_after: timedelta | None = None
+
+
+class Limits(Protocol):
+    """The limits of the deployment. Raises `LimiterAwayError` while they cannot be asked."""
+
+    async def reserve(self, delivery: Delivery) -> Reserved | InLine:
+        """Reserve all that the run needs, or stand in line: whoever has capacity wakes the event."""
+
+    async def next_call(self, reserved: Reserved) -> None:
+        """Reserve one more call of the same run; returns when it may be made."""
+
+    async def settle(self, reserved: Reserved, used: Used) -> None:
+        """Say what was used. Never raises: a reservation that is not settled runs out."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitPolicy:
+    """Reserves, runs, settles. Waiting costs no attempt, no worker and no message.
+
+    The circuit of a model is asked in the same step, since one decision cannot be torn into two: while it is open the
+    event waits in line, or uses the fallback model.
+    """
+
+    limits: Limits
+
+    async def __call__(self, delivery: Delivery, call_next: Handler) -> Outcome:
+        try:
+            answer = await self.limits.reserve(delivery)
+        except LimiterAwayError as error:
+            return Parked(ParkReason.LIMITER_AWAY, AWAY_WAIT, error.record())
+        if isinstance(answer, InLine):
+            # whoever has capacity wakes the event; its own alarm is there if that gets lost
+            return Parked(ParkReason(answer.reason), max(LEAST_WAIT, answer.eta * 2))
+        use = delivery.use
+        use.model, use.next_call = answer.model, partial(self.limits.next_call, answer)
+        verdict: Verdict = "neutral"
+        retry_after: timedelta | None = None
+        try:
+            outcome = await call_next(delivery)
+            verdict = "ok" if isinstance(outcome, Done) and use.requests else "neutral"
+        except CallError as error:
+            verdict, retry_after = verdict_of(error), error.retry_after
+            raise
+        finally:
+            requests = 0 if use.requests == 0 and verdict == "neutral" else None
+            await self.limits.settle(answer, Used(requests, use.tokens, verdict, retry_after))
+        return outcome
+
+
+def verdict_of(error: CallError) -> Verdict:
+    """What a failure says about the provider."""
+    match error:
+        case RateLimitedError():
+            return "rate_limited"
+        case QuotaError():
+            return "quota"
+        case TransientError() if error.kind not in NOT_THE_PROVIDER:
+            return "failed"
+        case _:
+            return "neutral"

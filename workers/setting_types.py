@@ -1,0 +1,93 @@
+"""The shapes of the settings that are JSON, and the words for what they take."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+@dataclass(frozen=True, slots=True)
+class Accepts:
+    """What a setting takes, in the words of its error line. Numbers say it by their bounds."""
+
+    text: str
+
+
+POLICIES_FORM = (
+    '{"threads.create": {"max_attempts": 3, "backoff_base": 1, "backoff_cap": 60, "deadline": 600}, "*": {…}}, '
+    "or the path of a file that holds it; event types as in `chatkit-workers schema`, `*` for all others"
+)
+FILTER_FORM = '{"allow": {"type": […], "source": […], "tenant": […]}, "deny": {…}}, or the path of a file that holds it'
+
+
+FilterAttribute = Literal["type", "source", "tenant"]
+
+
+class EventFilter(BaseModel):
+    """Which events to take, by shell-style patterns on `type`, `source` and `tenant`; deny wins."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    allow: dict[FilterAttribute, list[str]] = Field(default_factory=dict)
+    deny: dict[FilterAttribute, list[str]] = Field(default_factory=dict)
+
+
+class TaskPolicy(BaseModel):
+    """The numbers of one event type; what is left out is decided by a more general entry.
+
+    `backoff_base`, `backoff_cap`, `deadline` are in seconds; `deadline` counts from the acceptance of an event that has
+    no `expirytime`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
+    backoff_base: Annotated[float, Field(gt=0, le=3600)] | None = None
+    backoff_cap: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    deadline: Annotated[float, Field(gt=0)] | None = None
+
+
+LIMITS_FORM = (
+    '{"models": {"gpt-4.1": {"rpm": 1200, "tpm": 2000000, "concurrency": 50}, "*": {…}}, "tenants": {"acme": '
+    '{"weight": 3, "rpm": 600}, "*": {…}}, "users": {"*": {"rpm": 60}}}, or the path of a file that holds it'
+)
+
+Rate = Annotated[float, Field(gt=0, le=1e12)]
+"""Per minute."""
+
+
+class ModelLimits(BaseModel):
+    """Requests and tokens per minute, and calls at once."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rpm: Rate | None = None
+    tpm: Rate | None = None
+    concurrency: Annotated[int, Field(ge=1)] | None = None
+
+
+class TenantLimits(BaseModel):
+    """Turns per minute, and the share of what all tenants get while they wait."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weight: Annotated[float, Field(gt=0, le=1e6)] = 1
+    rpm: Rate | None = None
+
+
+class UserLimits(BaseModel):
+    """Turns per minute."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rpm: Rate | None = None
+
+
+class Limits(BaseModel):
+    """What may be used, by name; `*` is every name without an entry of its own. What is left out is unlimited."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: dict[str, ModelLimits] = Field(default_factory=dict)
+    tenants: dict[str, TenantLimits] = Field(default_factory=dict)
+    users: dict[str, UserLimits] = Field(default_factory=dict)
