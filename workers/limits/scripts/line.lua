@@ -242,6 +242,23 @@ local function unstand(model, ticket, tokens)
   end
 end
 
+local function nobody_stands(model)
+  return redis.call('EXISTS', ring_of(model.name, 'interactive'), ring_of(model.name, 'background')) == 0
+end
+
+-- A tenant at its own limit rests, and a ticket that something of its own stops steps aside: nobody waits behind them.
+local function step_aside(model, ticket, by, wait)
+  local due = ms + math.ceil(wait / 1000)
+  if by == 'tenant' then
+    redis.call('ZREM', ring_of(ticket.model, ticket.class), ticket.tenant)
+    redis.call('ZADD', tag .. 'rest', due, ticket.model .. ' ' .. ticket.class .. ' ' .. ticket.tenant)
+  else
+    unstand(model, ticket, 0)
+    redis.call('HSET', tag .. 'ticket:' .. ticket.id, 'state', 'later')
+    redis.call('ZADD', tag .. 'later', due, ticket.id)
+  end
+end
+
 -- The ticket that is served next; nil when nobody of this model stands in line.
 local function next_ticket(model)
   local first, second = 'interactive', 'background'
@@ -270,14 +287,8 @@ local function grant(model, limit)
     if by == 'model' then
       break
     end
-    if by == 'tenant' then  -- the whole tenant rests
-      redis.call('ZREM', ring_of(ticket.model, ticket.class), ticket.tenant)
-      local name = ticket.model .. ' ' .. ticket.class .. ' ' .. ticket.tenant
-      redis.call('ZADD', tag .. 'rest', ms + math.ceil(wait / 1000), name)
-    elseif by == 'ticket' then  -- this one alone steps aside
-      unstand(model, ticket, 0)
-      redis.call('HSET', tag .. 'ticket:' .. ticket.id, 'state', 'later')
-      redis.call('ZADD', tag .. 'later', ms + math.ceil(wait / 1000), ticket.id)
+    if by then
+      step_aside(model, ticket, by, wait)
     else
       unstand(model, ticket, ticket.tokens)
       local paid = take(model, ticket, ticket.id, ms + GRANT_MS)

@@ -56,11 +56,19 @@ local model = model_of(name)
 local text = tonumber(ARGV[10])
 ticket = { id = id, model = name, class = ARGV[7], tenant = ARGV[8], user = ARGV[9], lane = ARGV[11], type = ARGV[12],
   queue = ARGV[13], retry = ARGV[14], tokens = math.max(text, math.ceil(model.tokens)), number = redis.call('INCR', tag .. 'seq') }
-if redis.call('SISMEMBER', tag .. 'models', name) == 0 and not stopped(model, ticket) then
+local by, wait
+local first = nobody_stands(model)
+if first then
+  by, wait = stopped(model, ticket)
+end
+if first and not by then
   return reserved(model, ticket, take(model, ticket, id, expiry))
 end
 redis.call('HSET', tag .. 'ticket:' .. id, 'model', name, 'class', ticket.class, 'tenant', ticket.tenant, 'user',
   ticket.user, 'tokens', ticket.tokens, 'number', ticket.number, 'lane', ticket.lane, 'type', ticket.type, 'queue',
   ticket.queue, 'retry', ticket.retry, 'since', ms)
 stand(model, ticket)
+if by and by ~= 'model' then
+  step_aside(model, ticket, by, wait)
+end
 return waiting(ticket)

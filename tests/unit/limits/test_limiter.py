@@ -1,0 +1,351 @@
+"""Reservations, the line, and what the provider's answers change."""
+
+from datetime import timedelta
+
+import pytest
+
+from tests.limit_builders import GRANT, LEASE, MODEL, Stand
+from workers.policies.rate_limit import InLine, Reserved
+from workers.setting_types import Limits
+
+
+async def test_without_limits_everything_is_reserved_and_nothing_is_left_behind(stand: Stand) -> None:
+    reservations = [await stand.reserved(str(number)) for number in range(50)]
+    assert (await stand.status()).in_flight == 50
+    for one in reservations:
+        await stand.settle(one)
+    assert await stand.keys() == set()
+
+
+@pytest.mark.parametrize(
+    ("limits", "at_once"),
+    [
+        ({"rpm": 600}, 5),  # ten a second: half a second's worth at once
+        ({"rpm": 6}, 1),
+        ({"concurrency": 3}, 3),
+        ({"tpm": 60_000}, 5),  # a hundred tokens each, half a second's worth
+        ({"tenants": {"*": {"rpm": 600}}}, 5),
+        ({"users": {"*": {"rpm": 600}}}, 5),
+    ],
+)
+async def test_each_limit_lets_its_burst_through_and_then_makes_wait(
+    stand: Stand, limits: dict[str, object], at_once: int
+) -> None:
+    await stand.limit(**limits)
+    for number in range(at_once):
+        await stand.reserved(str(number), tokens=100)
+    waits = await stand.waits("late", tokens=100)
+    assert (waits.place, waits.reason) == (1, "rate_limit")
+
+
+async def test_all_or_none_what_one_limit_refuses_is_taken_from_no_other(stand: Stand) -> None:
+    await stand.limit(rpm=600, concurrency=1)
+    await stand.reserved("a")
+    used = (await stand.status()).used_rpm
+    await stand.waits("b")
+    assert (await stand.status()).used_rpm == used
+
+
+async def test_a_rate_comes_back_with_time_and_the_line_is_served_in_order(stand: Stand) -> None:
+    await stand.limit(rpm=60)
+    await stand.reserved("a")
+    assert [(await stand.waits(name)).place for name in "bcd"] == [1, 2, 3]
+    assert await stand.granted() == []
+    stand.turn(1)
+    assert await stand.granted() == ["b"]
+    stand.turn(1)
+    assert await stand.granted() == ["c"]
+    assert isinstance(await stand.ask("b"), Reserved)
+
+
+async def test_a_newcomer_never_overtakes_the_line(stand: Stand) -> None:
+    await stand.limit(rpm=60)
+    await stand.reserved("a")
+    await stand.waits("b")
+    stand.turn(10)
+    assert isinstance(await stand.ask("c"), InLine)
+    assert await stand.granted() == ["b"]
+
+
+async def test_asking_again_says_the_place_again_and_takes_no_second_ticket(stand: Stand) -> None:
+    await stand.limit(rpm=60)
+    await stand.reserved("a")
+    first, second = await stand.waits("b"), await stand.waits("b", token="t2")
+    assert first == second
+    assert (await stand.status()).waiting == 1
+
+
+async def test_the_same_token_gets_the_same_answer_and_takes_nothing_twice(stand: Stand) -> None:
+    await stand.limit(concurrency=2)
+    first, second = await stand.reserved("a"), await stand.reserved("a")
+    assert first == second
+    assert (await stand.status()).in_flight == 1
+    assert isinstance(await stand.ask("b"), Reserved)
+
+
+async def test_a_reservation_is_a_lease_that_a_dead_worker_gives_back(stand: Stand) -> None:
+    await stand.limit(concurrency=1)
+    held = await stand.reserved("a")
+    await stand.waits("b")
+    stand.turn(LEASE.total_seconds() - 1)
+    await stand.limiter.renew([held], LEASE)
+    stand.turn(LEASE.total_seconds() - 1)
+    assert await stand.granted() == []
+    stand.turn(2)
+    assert await stand.granted() == ["b"]
+
+
+async def test_an_untaken_grant_goes_back_to_the_front_and_gives_back_what_it_took(stand: Stand) -> None:
+    await stand.limit(rpm=60, concurrency=5)
+    await stand.reserved("a")
+    for name in "bc":
+        await stand.waits(name)
+    stand.turn(1)
+    assert await stand.granted() == ["b"]
+    assert (await stand.status()).in_flight == 2
+    stand.turn(GRANT.total_seconds())
+    assert await stand.granted() == ["b"]  # first again, and before c
+    assert (await stand.status()).in_flight == 2
+
+
+async def test_what_was_estimated_is_settled_to_what_was_used(stand: Stand) -> None:
+    await stand.limit(tpm=60_000)
+    held = await stand.reserved("a", tokens=500)  # all of half a second
+    await stand.waits("b", tokens=400)
+    assert await stand.settle(held, tokens=100) == ["b"]
+    later = await stand.reserved("b")
+    assert await stand.settle(later, tokens=5000) == []
+    await stand.waits("c", tokens=1)
+    stand.turn(5)
+    assert await stand.granted() == []
+    stand.turn(0.2)
+    assert await stand.granted() == ["c"]
+
+
+async def test_settling_twice_changes_nothing(stand: Stand) -> None:
+    await stand.limit(tpm=60_000, concurrency=1)
+    held = await stand.reserved("a", tokens=500)
+    await stand.settle(held, tokens=100)
+    used = (await stand.status()).used_tpm
+    assert await stand.settle(held, tokens=900) == []
+    assert (await stand.status()).used_tpm == used
+
+
+async def test_a_run_that_called_no_model_gives_its_request_back(stand: Stand) -> None:
+    await stand.limit(rpm=60)
+    await stand.settle(await stand.reserved("a"), "neutral", requests=0)
+    assert isinstance(await stand.ask("b"), Reserved)
+
+
+async def test_a_request_larger_than_the_burst_goes_when_the_bucket_is_full_and_into_debt(stand: Stand) -> None:
+    await stand.limit(tpm=60_000)
+    await stand.reserved("a", tokens=3000)
+    await stand.waits("b", tokens=100)
+    stand.turn(2.5)
+    assert await stand.granted() == []
+    stand.turn(0.2)
+    assert await stand.granted() == ["b"]
+
+
+async def test_estimates_learn_from_what_events_use(stand: Stand) -> None:
+    await stand.limit(tpm=60_000)
+    for number in range(3):
+        await stand.settle(await stand.reserved(str(number)), tokens=200)
+        stand.turn(10)
+    assert (await stand.status()).tokens_per_event == 200
+    await stand.reserved("a")
+    await stand.reserved("b")
+    await stand.waits("c")  # three of them do not fit into half a second
+
+
+async def test_a_further_call_of_a_turn_is_charged_at_once_and_told_to_wait_for_its_debt(stand: Stand) -> None:
+    await stand.limit(rpm=60)
+    held = await stand.reserved("a")
+    assert await stand.limiter.next_call(held) == timedelta(seconds=1)
+    await stand.waits("b")
+    stand.turn(1)
+    assert await stand.granted() == []  # the turn that runs goes first
+    stand.turn(1)
+    assert await stand.granted() == ["b"]
+
+
+async def test_a_refused_call_holds_everybody_and_goes_to_the_front(stand: Stand) -> None:
+    held = await stand.reserved("a")
+    other = await stand.reserved("b")
+    assert await stand.settle(held, "rate_limited", retry_after=timedelta(seconds=7)) == []
+    assert (await stand.waits("c")).eta >= timedelta(seconds=7)
+    await stand.settle(other)
+    stand.turn(6.9)
+    assert await stand.granted() == []
+    stand.turn(0.2)
+    assert (await stand.granted())[0] == "a"
+
+
+async def test_the_ceiling_falls_with_refusals_once_a_second_and_rises_slowly(stand: Stand) -> None:
+    await stand.limit(rpm=600)
+    held = [await stand.reserved(str(number)) for number in range(3)]
+    for one in held:
+        await stand.settle(one, "rate_limited", retry_after=timedelta(milliseconds=1))
+    assert (await stand.status()).ceiling == pytest.approx(0.7)
+    stand.turn(10)
+    assert (await stand.status()).ceiling == pytest.approx(0.8)
+    stand.turn(100)
+    assert (await stand.status()).ceiling == 1
+
+
+async def test_a_model_without_limits_learns_a_bound_from_a_refusal(stand: Stand) -> None:
+    held = [await stand.reserved(str(number)) for number in range(10)]
+    await stand.settle(held[0], "rate_limited", retry_after=timedelta(seconds=1))
+    for one in held[1:]:
+        await stand.settle(one)
+    for number in range(10, 30):
+        await stand.ask(str(number))
+    stand.turn(1.1)
+    assert len(await stand.granted()) == 7  # of the ten that were in flight
+
+
+async def test_what_the_provider_says_remains_lowers_the_bucket_and_never_fills_it(stand: Stand) -> None:
+    await stand.limit(rpm=600, tpm=60_000)
+    await stand.limiter.correct(MODEL, 2, None)
+    await stand.reserved("a")
+    await stand.reserved("b")
+    await stand.waits("c")
+    await stand.limiter.correct(MODEL, 1000, 1000)
+    await stand.waits("d")
+
+
+async def test_five_failures_in_a_row_open_the_circuit_and_one_probe_tries_it(stand: Stand) -> None:
+    for number in range(4):
+        await stand.settle(await stand.reserved(f"f{number}"), "failed")
+    await stand.settle(await stand.reserved("fine"))
+    for number in range(5):
+        await stand.settle(await stand.reserved(f"g{number}"), "failed")
+    assert (await stand.status()).circuit == "open"
+    assert (await stand.waits("a")).reason == "circuit_open"
+    await stand.waits("b")
+    stand.turn(4.9)
+    assert await stand.granted() == []
+    stand.turn(0.2)
+    assert await stand.granted() == ["a"]
+    assert (await stand.reserved("a")).probe
+    assert await stand.granted() == []
+    await stand.settle(await stand.reserved("a"), "failed")
+    stand.turn(9)  # twice as long
+    assert await stand.granted() == []
+    stand.turn(1.1)
+    assert await stand.granted() == ["b"]
+    await stand.settle(await stand.reserved("b"))
+    assert (await stand.status()).circuit == "closed"
+    assert isinstance(await stand.ask("c"), Reserved)
+
+
+async def test_a_probe_whose_worker_died_makes_room_for_another(stand: Stand) -> None:
+    for number in range(5):
+        await stand.settle(await stand.reserved(f"f{number}"), "failed")
+    await stand.waits("a")
+    await stand.waits("b")
+    stand.turn(5.1)
+    assert await stand.granted() == ["a"]
+    await stand.reserved("a")
+    stand.turn(LEASE.total_seconds() - 1)
+    assert await stand.granted() == []
+    stand.turn(2)
+    assert await stand.granted() == ["b"]
+
+
+async def test_an_account_without_quota_opens_the_circuit_at_once(stand: Stand) -> None:
+    await stand.settle(await stand.reserved("a"), "quota")
+    assert (await stand.status()).circuit == "open"
+
+
+async def test_while_the_circuit_is_open_the_fallback_answers(stand: Stand) -> None:
+    for number in range(5):
+        await stand.settle(await stand.reserved(f"f{number}"), "failed")
+    await stand.waits("a")
+    assert (await stand.reserved("a", fallback="small")).model == "small"
+    assert (await stand.status()).waiting == 0
+    for number in range(5):
+        await stand.settle(await stand.reserved(f"s{number}", fallback="small"), "failed")
+    assert (await stand.waits("b", fallback="small")).model == MODEL
+
+
+async def test_retries_are_no_more_than_a_share_of_what_was_answered(stand: Stand) -> None:
+    """Ten at once, then one for every ten answers; what has not failed yet is not held up by them."""
+    for number in range(10):
+        await stand.settle(await stand.reserved(f"r{number}", again=True), "neutral")
+    assert (await stand.waits("late", again=True)).reason == "retry_budget"
+    for number in range(11):
+        await stand.settle(await stand.reserved(f"n{number}"))
+    assert await stand.granted() == []
+    stand.turn(1.1)
+    assert await stand.granted() == ["late"]
+    await stand.waits("later", again=True)
+    stand.turn(1.1)
+    assert await stand.granted() == []
+
+
+async def test_a_tenant_and_a_user_at_their_limit_hold_nobody_else_up(stand: Stand) -> None:
+    await stand.limit(tenants={"slow": {"rpm": 6}}, users={"busy": {"rpm": 6}}, models={MODEL: {"concurrency": 3}})
+    held = [await stand.reserved("s0", tenant="slow"), await stand.reserved("u0", userid="busy")]
+    blocker = await stand.reserved("x0")
+    for number in range(1, 3):
+        await stand.waits(f"s{number}", tenant="slow")
+        await stand.waits(f"u{number}", userid="busy")
+    await stand.waits("x1")
+    assert [await stand.settle(one) for one in held] == [["x1"], []]
+    await stand.settle(blocker)
+    assert await stand.granted() == []
+    stand.turn(10)
+    assert sorted(await stand.granted()) == ["s1", "u1"]
+
+
+async def test_what_leaves_the_line_is_not_granted_and_gives_its_grant_back(stand: Stand) -> None:
+    await stand.limit(rpm=60)
+    await stand.reserved("a")
+    for name in "bcd":
+        await stand.waits(name)
+    ids = {name: id_ for id_, name in stand.names.items()}
+    await stand.limiter.leave([ids["c"], "evt_unknown"])
+    assert (await stand.waits("d")).place == 2
+    stand.turn(1)
+    assert await stand.granted() == ["b"]
+    await stand.limiter.leave([ids["b"]])
+    assert await stand.granted() == ["d"]
+
+
+async def test_places_are_told_to_whoever_asks(stand: Stand) -> None:
+    await stand.limit(rpm=60)
+    await stand.reserved("a")
+    waits = await stand.waits("b")
+    ids = {name: id_ for id_, name in stand.names.items()}
+    assert await stand.limiter.places([ids["b"], ids["a"]]) == [waits, None]
+
+
+async def test_limits_that_were_set_at_run_time_outlive_a_restart_until_the_settings_change(stand: Stand) -> None:
+    installed, changed = (
+        Limits.model_validate({"users": {"*": {"rpm": 1}}}),
+        Limits.model_validate({"users": {"*": {"rpm": 3}}}),
+    )
+    assert await stand.limiter.install(installed)
+    at_run_time = Limits.model_validate({"users": {"*": {"rpm": 2}}})
+    await stand.limiter.set_limits(at_run_time)
+    assert not await stand.limiter.install(installed)
+    assert await stand.limiter.limits() == at_run_time
+    assert await stand.limiter.install(changed)
+    assert await stand.limiter.limits() == changed
+
+
+async def test_after_quiet_nothing_is_left(stand: Stand) -> None:
+    await stand.limit(rpm=600, tpm=600_000, concurrency=2, tenants={"*": {"rpm": 6000}}, users={"*": {"rpm": 6000}})
+    held = [await stand.ask(f"{tenant}{number}", tenant=tenant) for tenant in "ab" for number in range(4)]
+    granted = [name for one in held if isinstance(one, Reserved) for name in await stand.settle(one)]
+    for _ in range(10):
+        stand.turn(1)
+        granted += await stand.granted()
+        while granted:
+            granted += await stand.settle(await stand.reserved(granted.pop()))
+    stand.turn(60)
+    await stand.granted()
+    left = {key for key in await stand.keys() if not key.startswith(("tenant:", "user:"))}  # these expire by themselves
+    assert left == set()
+    assert (await stand.status()).in_flight == 0
