@@ -82,6 +82,7 @@ class GatewayParts:
     settings: Settings
     state: State
     lanes: Lanes
+    limiter: Limiter
     database: Database
     waker: CeleryWaker
     reader: FrameReader
@@ -178,6 +179,7 @@ async def gateway_runtime(core: Core) -> AsyncIterator[GatewayParts]:
             settings=settings,
             state=core.state,
             lanes=core.lanes,
+            limiter=Limiter(core.state, core.keys),
             database=core.database,
             waker=core.waker,
             reader=reader,

@@ -47,13 +47,17 @@ def cancel(output: Output, event_id: str) -> None:
 
 async def _status(event_id: str) -> "EventStatus":
     from workers.cli.connections import open_lanes
+    from workers.lanes.deployment import keys_of
+    from workers.limits.limiter import Limiter
+    from workers.limits.places import in_line
     from workers.settings import load_settings
 
-    async with open_lanes(load_settings()) as (lanes, _):
+    settings = load_settings()
+    async with open_lanes(settings) as (lanes, state):
         found = await lanes.status(event_id)
-    if found is None:
-        raise unknown(event_id)
-    return found[0]
+        if found is None:
+            raise unknown(event_id)
+        return await in_line(found[0], Limiter(state, keys_of(settings)))
 
 
 async def _tail(event_id: str, output: Output) -> str | None:
@@ -80,11 +84,15 @@ async def _cancel(event_id: str, output: Output) -> None:
     from schemas.outcome import CancelReason
     from workers.cli.connections import open_lanes
     from workers.cli.waking import wake
+    from workers.lanes.deployment import keys_of
+    from workers.limits.limiter import Limiter
+    from workers.limits.places import forget
     from workers.settings import load_settings
 
     settings = load_settings()
-    async with open_lanes(settings) as (lanes, _):
+    async with open_lanes(settings) as (lanes, state):
         cancellation = await lanes.cancel(event_id, CancelReason.OPERATOR)
+        await forget(event_id, Limiter(state, keys_of(settings)))
     match cancellation.result:
         case "cancelled" | "cancelling" as result:
             output.record({"id": event_id, "result": result}, f"{event_id} {result}")

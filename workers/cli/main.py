@@ -15,6 +15,7 @@ COMMANDS = {
     "publish": "Put events on the queue.",
     "events": "Show, follow or cancel one event.",
     "dead": "List, show, redrive or purge dead letters.",
+    "limits": "Show or change rate limits at run time.",
     "pause": "Keep events of a type, a tenant or a queue from beginning.",
     "resume": "Let what was paused go on.",
     "stats": "Show depth, age, lanes and workers.",

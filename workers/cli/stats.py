@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from workers.lanes.lanes import Lanes
     from workers.lanes.roll import Roll
+    from workers.limits.limiter import Limiter, ModelStatus
 
 REFRESH_SECONDS = 1.0
 
@@ -32,11 +33,12 @@ async def _once(output: Output) -> None:
     from workers.cli.connections import open_lanes
     from workers.lanes.deployment import keys_of
     from workers.lanes.roll import Roll
+    from workers.limits.limiter import Limiter
     from workers.settings import load_settings
 
     settings = load_settings()
     async with open_lanes(settings) as (lanes, state):
-        figures = await read(lanes, Roll(state, keys_of(settings)))
+        figures = await read(lanes, Roll(state, keys_of(settings)), Limiter(state, keys_of(settings)), settings.model)
     output.record(figures, "\n".join(lines(figures)))
 
 
@@ -47,14 +49,15 @@ async def _watch(output: Output) -> None:
     from workers.cli.connections import open_lanes
     from workers.lanes.deployment import keys_of
     from workers.lanes.roll import Roll
+    from workers.limits.limiter import Limiter
     from workers.settings import load_settings
 
     settings = load_settings()
     async with open_lanes(settings) as (lanes, state):
-        roll = Roll(state, keys_of(settings))
+        roll, limiter = Roll(state, keys_of(settings)), Limiter(state, keys_of(settings))
         with Live(auto_refresh=False) as live:
             while True:
-                figures = await read(lanes, roll)
+                figures = await read(lanes, roll, limiter, settings.model)
                 if output.as_json:
                     output.record(figures, "")
                 else:
@@ -62,7 +65,7 @@ async def _watch(output: Output) -> None:
                 await asyncio.sleep(REFRESH_SECONDS)
 
 
-async def read(lanes: "Lanes", roll: "Roll") -> dict[str, object]:
+async def read(lanes: "Lanes", roll: "Roll", limiter: "Limiter", model: str) -> dict[str, object]:
     """The figures of this moment."""
     depth = await lanes.depth()
     return {
@@ -76,8 +79,16 @@ async def read(lanes: "Lanes", roll: "Roll") -> dict[str, object]:
         "dead_kept": depth.dead_kept,
         "fenced_writes": depth.fenced_writes,
         "paused": [str(paused) for paused in await lanes.pauses.all()],
+        "models": {one.model: brief(one) for one in await limiter.status(model)},
         "workers": await roll.names(),
     }
+
+
+def brief(model: "ModelStatus") -> str:
+    """How one model does, in a few words."""
+    ratios = [ratio for ratio in (model.used_rpm, model.used_tpm, model.used_concurrency) if ratio is not None]
+    used = f"{max(ratios):.0%} used" if ratios else "no limits"
+    return f"{used}, {model.in_flight} in flight, {model.waiting} in line, circuit {model.circuit}"
 
 
 def lines(figures: "Mapping[str, object]") -> list[str]:
@@ -87,7 +98,7 @@ def lines(figures: "Mapping[str, object]") -> list[str]:
         match value:
             case dict():
                 shown.append(name)
-                shown += [f"  {inner:<16}{count:>10}" for inner, count in value.items()] or ["  none"]
+                shown += [f"  {inner:<16}{count!s:>10}" for inner, count in value.items()] or ["  none"]
             case list():
                 shown.append(f"{name:<18}{len(value):>10}")
                 shown += [f"  {item}" for item in value]

@@ -10,6 +10,7 @@ from schemas.records import EventStatus
 from workers.gateway.ports import GatewayRuntime
 from workers.gateway.problem import not_found, unauthorized
 from workers.lanes.records import Owner
+from workers.limits.places import in_line
 from workers.sessions.tokens import Identity, TokenCode
 
 
@@ -66,7 +67,7 @@ async def owned_status(event_id: str, caller: Caller, runtime: GatewayRuntime) -
         raise not_found("event")
     status, owner = found
     check_owner(caller, owner)
-    return status
+    return await in_line(status, runtime.limiter)
 
 
 def _bearer(request: Request) -> str:

@@ -18,6 +18,7 @@ from workers.gateway.ports import GatewayRuntime
 from workers.gateway.problem import ProblemError
 from workers.gateway.requests import event_of
 from workers.gateway.sse import Batches, open_stream
+from workers.limits.places import said_to_user
 from workers.streams.records import StreamEnd, StreamFrame
 
 router = APIRouter(tags=["chatkit"])
@@ -37,7 +38,12 @@ async def chatkit(request: Request, runtime: Runtime, user: User) -> Response:
     after = request.headers.get("Last-Event-ID")
     batches = runtime.reader.batches(accepted.lane, accepted.event_id, after, acceptance=accepted.acceptance)
     if event.type.removeprefix(PREFIX) in STREAMING_REQUESTS:
-        return await open_stream(batches, with_end=False, headers={EVENT_ID_HEADER: event.event_id})
+        return await open_stream(
+            batches,
+            with_end=False,
+            headers={EVENT_ID_HEADER: event.event_id},
+            waiting=lambda: said_to_user(event.event_id, runtime.limiter),
+        )
     return await _single_answer(event, batches, runtime.settings.turn_seconds)
 
 

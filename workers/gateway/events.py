@@ -18,6 +18,7 @@ from workers.gateway.ports import GatewayRuntime
 from workers.gateway.problem import ProblemError, invalid, not_found, retry_after, too_many
 from workers.gateway.sse import open_stream
 from workers.lanes.records import Accepted, Refused
+from workers.limits.places import forget, said_to_user
 
 router = APIRouter(prefix="/v1/events", tags=["events"])
 
@@ -65,7 +66,7 @@ async def follow(event_id: str, request: Request, runtime: Runtime, caller: AnyC
     """Server-sent events from the start, or after `Last-Event-ID`; the last one is `event: end`."""
     status = await owned_status(event_id, caller, runtime)
     batches = runtime.reader.batches(status.lane, event_id, request.headers.get("Last-Event-ID"))
-    return await open_stream(batches, with_end=True)
+    return await open_stream(batches, with_end=True, waiting=lambda: said_to_user(event_id, runtime.limiter))
 
 
 @router.post("/{event_id}/cancel", summary="Stop an event", status_code=202)
@@ -74,6 +75,7 @@ async def cancel(event_id: str, runtime: Runtime, caller: AnyCaller) -> dict[str
     status = await owned_status(event_id, caller, runtime)
     reason = CancelReason.OPERATOR if isinstance(caller, Service) else CancelReason.USER
     cancellation = await runtime.lanes.cancel(event_id, reason)
+    await forget(event_id, runtime.limiter)
     if cancellation.wake is not None:
         await runtime.waker.wake([cancellation.wake])
     if cancellation.result == "unknown":

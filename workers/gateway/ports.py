@@ -11,6 +11,7 @@ from workers.lanes.connection import State
 from workers.lanes.dead_letters import DeadLetters
 from workers.lanes.ports import Waker
 from workers.lanes.records import Accepted, Cancellation, Owner, Refused
+from workers.limits.limiter import Limiter
 from workers.sessions.tokens import Identity
 from workers.settings import Settings
 from workers.streams.records import Entry
@@ -79,6 +80,8 @@ class GatewayRuntime(Protocol):
     def state(self) -> State: ...
     @property
     def lanes(self) -> GatewayLanes: ...
+    @property
+    def limiter(self) -> Limiter: ...
     @property
     def reader(self) -> Reader: ...
     @property

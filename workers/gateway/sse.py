@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from schemas.chatkit import ErrorEvent, frame_of
+from schemas.chatkit import ErrorEvent, ProgressUpdateEvent, frame_of
 from workers.streams.records import Entry, StreamEnd, StreamFrame, StreamGoneError
 
 log = logging.getLogger(__name__)
@@ -56,29 +56,41 @@ class EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def open_stream(batches: Batches, *, with_end: bool, headers: Mapping[str, str] | None = None) -> EventStream:
+Waiting = Callable[[], Awaitable[str | None]]
+"""What a user is told whose event stands in line; None when it does not."""
+
+
+async def open_stream(
+    batches: Batches, *, with_end: bool, headers: Mapping[str, str] | None = None, waiting: Waiting | None = None
+) -> EventStream:
     """Answer with an event's frames. The first batch is awaited here, so that its errors still become a status.
 
     Args:
         batches: of `FrameReader.batches`.
         with_end: whether the last frame is followed by `event: end`; ChatKit clients know no such event.
         headers: further headers of the answer.
+        waiting: asked while nothing happens; what it says is shown as progress, without an id, and stored nowhere.
     """
     try:
         first = await anext(batches)
     except BaseException:
         await batches.aclose()
         raise
-    return EventStream(_chunks(first, batches, with_end=with_end), batches, headers)
+    return EventStream(_chunks(first, batches, with_end=with_end, waiting=waiting), batches, headers)
 
 
-async def _chunks(first: Sequence[Entry], batches: Batches, *, with_end: bool) -> AsyncGenerator[bytes, None]:
+async def _chunks(
+    first: Sequence[Entry], batches: Batches, *, with_end: bool, waiting: Waiting | None
+) -> AsyncGenerator[bytes, None]:
     clock = asyncio.get_running_loop().time
     yield _lines(first, with_end=with_end) or COMMENT  # something, so that proxies pass the headers on
-    written = clock()
+    written, said = clock(), None
     try:
         async for batch in batches:
             lines = _lines(batch, with_end=with_end)
+            if not batch and waiting is not None and (text := await waiting()) not in (None, said):
+                said = text
+                lines = b"data: %s\n\n" % frame_of(ProgressUpdateEvent(icon="clock", text=str(text)))
             if not lines and clock() - written >= KEEP_ALIVE.total_seconds():
                 lines = COMMENT
             if lines:

@@ -22,6 +22,7 @@ from workers.lanes.connection import State
 from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes
 from workers.lanes.records import Begun, Settled, Settlement, Start, Wake
+from workers.limits.limiter import Limiter
 from workers.sessions.keys import KeyRing
 from workers.sessions.tokens import TokenMinter, TokenVerifier
 from workers.settings import Settings
@@ -107,6 +108,7 @@ class Stage:
     state: State
     keys: Keys
     lanes: Lanes
+    limiter: Limiter
     reader: FrameReader
     waker: SmallWorker
     verifier: TokenVerifier
@@ -142,7 +144,19 @@ async def stage_on(
     reader = FrameReader(state, keys, idle=timedelta(milliseconds=200))
     worker = SmallWorker(lanes, answer)
     minter = TokenMinter(ring, timedelta(minutes=5))
-    yield Stage(chosen, state, keys, lanes, reader, worker, TokenVerifier(ring), minter, Notes(), Healthy())
+    yield Stage(
+        chosen,
+        state,
+        keys,
+        lanes,
+        Limiter(state, keys),
+        reader,
+        worker,
+        TokenVerifier(ring),
+        minter,
+        Notes(),
+        Healthy(),
+    )
     await reader.close()
     for task in worker.tasks:
         task.cancel()

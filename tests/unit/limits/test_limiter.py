@@ -293,6 +293,7 @@ async def test_a_tenant_and_a_user_at_their_limit_hold_nobody_else_up(stand: Sta
         await stand.waits(f"u{number}", userid="busy")
     await stand.waits("x1")
     assert [await stand.settle(one) for one in held] == [["x1"], []]
+    await stand.settle(await stand.reserved("x1"))
     await stand.settle(blocker)
     assert await stand.granted() == []
     stand.turn(10)
