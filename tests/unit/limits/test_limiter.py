@@ -269,6 +269,43 @@ async def test_while_the_circuit_is_open_the_fallback_answers(stand: Stand) -> N
     assert (await stand.waits("b", fallback="small")).model == MODEL
 
 
+async def test_who_stands_in_line_when_the_circuit_opens_goes_to_the_fallback(stand: Stand) -> None:
+    await stand.limit(models={MODEL: {"concurrency": 5}})
+    held = [await stand.reserved(f"f{number}") for number in range(5)]
+    for name in "ab":
+        await stand.waits(name, fallback="small")
+    await stand.waits("c")
+    for one in held:
+        await stand.settle(one, "failed")
+    assert await stand.granted() == ["a", "b"]
+    assert (await stand.reserved("a", fallback="small")).model == "small"
+    assert (await stand.waits("c")).reason == "circuit_open"
+
+
+async def test_a_limit_that_is_raised_counts_at_once_also_for_what_was_spent(stand: Stand) -> None:
+    await stand.limit(rpm=1)
+    await stand.reserved("a")
+    await stand.waits("b")
+    await stand.limit(rpm=60)
+    assert (await stand.waits("b")).eta <= timedelta(seconds=1)
+    stand.turn(1)
+    assert await stand.granted() == ["b"]
+
+
+async def test_the_successor_of_a_dead_worker_takes_its_reservation_over_and_pays_for_its_own_call(
+    stand: Stand,
+) -> None:
+    await stand.limit(rpm=60, concurrency=1)
+    await stand.reserved("a")
+    await stand.waits("b")
+    successor = await stand.reserved("a", token="t2")
+    assert (await stand.status()).in_flight == 1
+    stand.turn(1.5)
+    assert await stand.settle(successor) == []  # two calls were made
+    stand.turn(0.6)
+    assert await stand.granted() == ["b"]
+
+
 async def test_retries_are_no_more_than_a_share_of_what_was_answered(stand: Stand) -> None:
     """Ten at once, then one for every ten answers; what has not failed yet is not held up by them."""
     for number in range(10):

@@ -11,7 +11,7 @@ local SHARE = { interactive = 9, background = 1 }
 local MEMORY = 0.1            -- weight of the newest value in a moving average
 local BUDGET, EARNED, TRICKLE = 10, 0.1, 0.1  -- retries: at most, per answered call, per second
 local STATE = { 'rtat', 'ttat', 'factor', 'factor_at', 'base', 'hold', 'fails', 'open', 'open_for', 'probe', 'tokens',
-  'took', 'vt:interactive', 'vt:background', 'share:interactive', 'share:background', 'budget', 'budget_at' }
+  'took', 'vt:interactive', 'vt:background', 'share:interactive', 'share:background', 'budget', 'budget_at', 'rpm', 'tpm' }
 
 local tag = KEYS[1]
 local us = now_us(ARGV[1])
@@ -22,6 +22,11 @@ local models = {}
 local function rule(section, name)
   local rules = config[section]
   return rules and (rules[name] or rules['*']) or {}
+end
+
+-- What a rate has been charged counts in units: when the limit was changed, they take another time.
+local function rescaled(tat, before, now)
+  return before > 0 and now and before ~= now and tat > us and us + (tat - us) * before / now or tat
 end
 
 -- The state of a model, read once; `save` writes what was read.
@@ -45,6 +50,9 @@ local function model_of(name)
     end
     model.budget = math.min(BUDGET, model.budget + TRICKLE * math.max(0, ms - model.budget_at) / 1000)
     model.budget_at = ms
+    model.rtat = rescaled(model.rtat, model.rpm, model.rule.rpm)
+    model.ttat = rescaled(model.ttat, model.tpm, model.rule.tpm)
+    model.rpm, model.tpm = model.rule.rpm or 0, model.rule.tpm or 0
     models[name] = model
   end
   return models[name]
@@ -177,7 +185,8 @@ local function give_back(model, ticket, paid)
   end
 end
 
-local TICKET = { 'model', 'class', 'tenant', 'user', 'tokens', 'number', 'lane', 'type', 'queue', 'state', 'since', 'retry', 'paid' }
+local TICKET = { 'model', 'class', 'tenant', 'user', 'tokens', 'number', 'lane', 'type', 'queue', 'state', 'since', 'retry',
+  'fallback', 'paid' }
 
 local function ticket_of(id)
   local values = redis.call('HMGET', tag .. 'ticket:' .. id, unpack(TICKET))
@@ -275,6 +284,18 @@ local function next_ticket(model)
   redis.call('SREM', tag .. 'models', model.name)
 end
 
+-- Moves a ticket to the line of its fallback, unless that one is no better off. Says whether it did.
+local function to_fallback(model, ticket)
+  if (ticket.fallback or '') == '' or circuit_of(model_of(ticket.fallback)) > 0 then
+    return false
+  end
+  unstand(model, ticket, 0)
+  ticket.model, ticket.fallback = ticket.fallback, ''
+  redis.call('HSET', tag .. 'ticket:' .. ticket.id, 'model', ticket.model, 'fallback', '')
+  stand(model_of(ticket.model), ticket)
+  return true
+end
+
 -- Hands capacity out: grants to the next in line while the limits allow, at most `limit`. Returns the tickets.
 local function grant(model, limit)
   local granted = {}
@@ -283,11 +304,12 @@ local function grant(model, limit)
     if not ticket then
       break
     end
-    local by, wait = stopped(model, ticket)
+    local by, wait, why = stopped(model, ticket)
     if by == 'model' then
-      break
-    end
-    if by then
+      if why ~= 'circuit_open' or not to_fallback(model, ticket) then
+        break
+      end
+    elseif by then
       step_aside(model, ticket, by, wait)
     else
       unstand(model, ticket, ticket.tokens)

@@ -2,7 +2,7 @@
 --
 -- Promise: all or none. A newcomer takes capacity at once only while nobody stands in line for the model; otherwise, and
 -- while the circuit is open, it gets a ticket, once. A ticket that was granted is taken up. The same token again gets the
--- same answer. While the circuit of the model is open and there is a fallback whose circuit is not, that one is meant.
+-- same answer; another token for what is still reserved takes it over, since a lane has one worker. While the circuit of the model is open and there is a fallback whose circuit is not, that one is meant.
 -- Keys: the limits' hash tag.
 -- Arguments: now ('' for TIME), id, token, lease in ms, model, fallback ('' for none), class, tenant, user, text tokens,
 --   lane, type, queue, 1 when an attempt has failed before.
@@ -17,7 +17,7 @@ local function reserved(model, ticket, paid)
   redis.call('HSET', reservation, 'token', token, 'model', model.name, 'tenant', ticket.tenant, 'user', ticket.user,
     'tokens', ticket.tokens, 'requests', 1, 'paid', cjson.encode(paid), 'began', ms, 'number', ticket.number,
     'class', ticket.class, 'lane', ticket.lane, 'type', ticket.type, 'queue', ticket.queue, 'text', ARGV[10],
-    'retry', ticket.retry)
+    'retry', ticket.retry, 'fallback', ticket.fallback or '')
   redis.call('PEXPIRE', reservation, expiry - ms)
   save()
   return { 'reserved', model.name, model.probe == id and 1 or 0 }
@@ -29,9 +29,19 @@ local function waiting(ticket)
   return { 'waiting', ticket.model, place, string.format('%.3f', eta), reason }
 end
 
-local held = redis.call('HMGET', reservation, 'token', 'model')
-if held[1] == token then
-  return { 'reserved', held[2], model_of(held[2]).probe == id and 1 or 0 }
+local held = redis.call('HMGET', reservation, 'token', 'model', 'tokens')
+if held[1] then
+  local model = model_of(held[2])
+  if held[1] ~= token then  -- the worker that held it is gone: its successor goes on, with calls of its own
+    model.rtat = spent(model.rtat, unit_us(model.rule.rpm, model.factor), 1)
+    model.ttat = spent(model.ttat, unit_us(model.rule.tpm, model.factor), tonumber(held[3]))
+    redis.call('HSET', reservation, 'token', token, 'tokens', tonumber(held[3]) * 2)
+    redis.call('HINCRBY', reservation, 'requests', 1)
+    redis.call('PEXPIRE', reservation, expiry - ms)
+    redis.call('ZADD', tag .. 'flight:' .. held[2], expiry, id)
+    save()
+  end
+  return { 'reserved', held[2], model.probe == id and 1 or 0 }
 end
 local ticket = ticket_of(id)
 if ticket and ticket.state == 'granted' then
@@ -43,7 +53,7 @@ end
 
 local name, fallback = ARGV[5], ARGV[6]
 if fallback ~= '' and circuit_of(model_of(name)) > 0 and circuit_of(model_of(fallback)) == 0 then
-  name = fallback
+  name, fallback = fallback, ''
 end
 if ticket and ticket.model ~= name then
   leave(id)
@@ -66,7 +76,7 @@ if first and not by then
 end
 redis.call('HSET', tag .. 'ticket:' .. id, 'model', name, 'class', ticket.class, 'tenant', ticket.tenant, 'user',
   ticket.user, 'tokens', ticket.tokens, 'number', ticket.number, 'lane', ticket.lane, 'type', ticket.type, 'queue',
-  ticket.queue, 'retry', ticket.retry, 'since', ms)
+  ticket.queue, 'retry', ticket.retry, 'fallback', fallback, 'since', ms)
 stand(model, ticket)
 if by and by ~= 'model' then
   step_aside(model, ticket, by, wait)

@@ -13,7 +13,7 @@
 local id, tokens, verdict = ARGV[2], tonumber(ARGV[5]), ARGV[6]
 local key = tag .. 'res:' .. id
 local held = redis.call('HMGET', key, 'token', 'model', 'requests', 'tokens', 'began', 'tenant', 'user', 'class', 'number',
-  'lane', 'type', 'queue', 'text', 'retry')
+  'lane', 'type', 'queue', 'text', 'retry', 'fallback')
 if held[1] ~= ARGV[3] then
   return {}
 end
@@ -58,7 +58,7 @@ elseif verdict == 'rate_limited' then
     number = tonumber(held[9]), tokens = math.max(tonumber(held[13]), math.ceil(model.tokens)) }
   redis.call('HSET', tag .. 'ticket:' .. id, 'model', ticket.model, 'class', ticket.class, 'tenant', ticket.tenant,
     'user', ticket.user, 'tokens', ticket.tokens, 'number', ticket.number, 'lane', held[10], 'type', held[11], 'queue',
-    held[12], 'retry', held[14], 'since', ms)
+    held[12], 'retry', held[14], 'fallback', held[15], 'since', ms)
   stand(model, ticket)
 elseif verdict == 'failed' then
   model.fails = model.fails + 1

@@ -1,0 +1,247 @@
+"""The rate-limit queue end to end: real workers, a real provider's answers over HTTP, real Redis."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from schemas.events import Event
+from schemas.outcome import EventState
+from schemas.records import EventStatus
+from tests.builders import create_event
+from tests.cli_process import Finished, cli
+from tests.deployment import SERVICE, Deployment
+from tests.eventually import eventually
+from tests.fake_provider import FakeProvider, Hang, Json, Status, Step, Text
+from tests.integration.test_worker import ended, publish
+from workers.lanes.lanes import Lanes
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture
+def provider() -> Iterator[FakeProvider]:
+    with FakeProvider() as provider:
+        yield provider
+
+
+@pytest.fixture
+def deployment(redis_url: str, sqlite_url: str, provider: FakeProvider) -> Iterator[Deployment]:
+    with Deployment(
+        redis_url,
+        sqlite_url,
+        OPENAI_BASE_URL=provider.base_url,
+        OPENAI_API_KEY="sk-of-no-value",
+        CHATKIT_BACKOFF_BASE="0.2",
+    ) as deployment:
+        yield deployment
+
+
+async def run(deployment: Deployment, *arguments: str) -> Finished:
+    return await cli(*arguments, env=deployment.process_environment())
+
+
+async def status(lanes: Lanes, event: Event) -> EventStatus:
+    found = await lanes.status(event.event_id)
+    assert found is not None
+    return found[0]
+
+
+async def comes_to(lanes: Lanes, event: Event, state: EventState, within: float = 10) -> EventStatus:
+    async def there() -> bool:
+        found = await lanes.status(event.event_id)
+        return found is not None and found[0].state is state
+
+    assert await eventually(there, within=within)
+    return await status(lanes, event)
+
+
+def events(count: int, **attributes: Any) -> list[Event]:
+    return [create_event(f"question {number}", **attributes) for number in range(count)]
+
+
+async def test_a_refused_call_waits_for_the_provider_and_spends_no_attempt(
+    deployment: Deployment, provider: FakeProvider
+) -> None:
+    deployment.worker()
+    provider.plan(Status(429, headers={"retry-after": "2"}), Text("Here you are."))
+    [event] = events(1)
+    publish(deployment, event)
+    async with deployment.lanes() as lanes:
+        waiting = await comes_to(lanes, event, EventState.WAITING_LIMIT)
+        assert waiting.reason == "rate_limit"
+        assert await ended(lanes, event) is EventState.DONE
+        assert (await status(lanes, event)).attempt == 1
+    first, second = provider.calls
+    assert 2.0 <= second.at - first.at < 4
+
+
+async def test_a_refusal_of_one_worker_holds_the_others(deployment: Deployment, provider: FakeProvider) -> None:
+    deployment.worker()
+    deployment.worker()
+    provider.plan(Status(429, headers={"retry-after-ms": "3000"}))
+    first, *others = events(9)
+    publish(deployment, first)
+    async with deployment.lanes() as lanes:
+        await comes_to(lanes, first, EventState.WAITING_LIMIT)
+        publish(deployment, *others)
+        for event in (first, *others):
+            assert await ended(lanes, event) is EventState.DONE
+    assert min(call.at for call in provider.calls[1:]) - provider.calls[0].at >= 3.0
+
+
+async def test_who_waits_is_told_place_and_time_and_holds_no_slot(
+    deployment: Deployment, provider: FakeProvider
+) -> None:
+    deployment.worker("workers.app", "--concurrency", "2", CHATKIT_LIMITS='{"models": {"*": {"rpm": 60}}}')
+    waiting = events(6)
+    publish(deployment, *waiting)
+    last = waiting[-1]
+    async with deployment.lanes() as lanes:
+        await comes_to(lanes, last, EventState.WAITING_LIMIT)
+        async with httpx.AsyncClient(base_url=deployment.gateway(), headers=SERVICE, timeout=20) as http:
+            answer = (await http.get(f"/v1/events/{last.event_id}")).json()
+            assert (answer["state"], answer["reason"]) == ("waiting_limit", "rate_limit")
+            assert 1 <= answer["place"] <= 5
+            assert answer["place"] - 1.5 <= answer["eta_seconds"] <= answer["place"] + 0.5
+            [shown] = (await run(deployment, "events", "show", last.event_id, "--json")).records
+            assert shown["place"] <= answer["place"]
+            async with http.stream("GET", f"/v1/events/{last.event_id}/stream") as stream:
+                blocks = "".join([text async for text in stream.aiter_text()]).split("\n\n")
+        told = [block for block in blocks if "in line, about" in block]
+        assert told
+        assert all("id:" not in block for block in told)
+        [stats] = (await run(deployment, "stats", "--json")).records
+        assert "in line" in stats["models"]["gpt-4.1"]
+        for event in waiting:
+            assert await ended(lanes, event) is EventState.DONE
+    gaps = [after.at - before.at for before, after in zip(provider.calls, provider.calls[1:], strict=False)]
+    assert min(gaps) > 0.6
+    assert max(gaps) < 1.6
+
+
+async def test_limits_change_at_run_time_for_all_workers(deployment: Deployment, provider: FakeProvider) -> None:
+    deployment.worker(CHATKIT_LIMITS='{"models": {"*": {"rpm": 1}}}')
+    waiting = events(4)
+    publish(deployment, *waiting)
+    async with deployment.lanes() as lanes:
+        await comes_to(lanes, waiting[-1], EventState.WAITING_LIMIT)
+        wrong = await run(deployment, "limits", "set", '{"models": {"*": {"rpm": -1}, "x": {"speed": 1}}}')
+        assert wrong.code == 1
+        assert "models.*.rpm" in wrong.err
+        assert "models.x.speed" in wrong.err
+        assert (await run(deployment, "limits", "set", '{"models": {"*": {"rpm": 6000}}}')).code == 0
+        for event in waiting:
+            assert await ended(lanes, event) is EventState.DONE
+        [shown] = (await run(deployment, "limits", "show", "--json")).records
+        assert shown["limits"]["models"] == {"*": {"rpm": 6000}}
+        assert shown["models"][0]["model"] == "gpt-4.1"
+        assert "gpt-4.1: rpm 6000" in (await run(deployment, "limits", "show")).out
+
+
+async def test_a_cancelled_event_leaves_the_line(deployment: Deployment) -> None:
+    deployment.worker()
+    first, second, third = events(3)
+    async with deployment.lanes() as lanes:
+        publish(deployment, first)
+        assert await ended(lanes, first) is EventState.DONE
+        await run(deployment, "limits", "set", '{"models": {"*": {"rpm": 2}}}')
+        publish(deployment, second, third)
+        await comes_to(lanes, third, EventState.WAITING_LIMIT)
+        assert (await run(deployment, "events", "cancel", third.event_id)).code == 0
+        assert await ended(lanes, third) is EventState.CANCELLED
+        [shown] = (await run(deployment, "limits", "show", "--json")).records
+        assert shown["models"][0]["waiting"] == 0
+
+
+async def test_a_provider_that_is_down_costs_few_calls_and_no_event(
+    deployment: Deployment, provider: FakeProvider
+) -> None:
+    down_until = time.monotonic() + 12
+
+    def answer(_: Json) -> Step:
+        return Status(500) if time.monotonic() < down_until else Text("Here you are.")
+
+    provider.answer = answer
+    deployment.worker(CHATKIT_LIMITS='{"models": {"*": {"concurrency": 5}}}')
+    waiting = events(100)
+    publish(deployment, *waiting)
+    async with deployment.lanes() as lanes:
+        await comes_to(lanes, waiting[-1], EventState.WAITING_LIMIT)
+        assert (await run(deployment, "stats", "--json")).records[0]["models"]["gpt-4.1"].endswith("circuit open")
+        for event in waiting:
+            assert await ended(lanes, event, within=40) is EventState.DONE
+        assert (await lanes.depth()).dead == {}
+    assert len(provider.calls) <= 110 + 4  # events, a tenth more, and the probes of twelve seconds
+
+
+async def test_while_the_circuit_is_open_the_fallback_model_answers(
+    deployment: Deployment, provider: FakeProvider
+) -> None:
+    def answer(body: Json) -> Step:
+        return Text("From the small one.") if body["model"] == "small" else Status(500)
+
+    provider.answer = answer
+    deployment.worker(CHATKIT_FALLBACK_MODEL="small", CHATKIT_LIMITS='{"models": {"*": {"concurrency": 5}}}')
+    waiting = events(20)
+    publish(deployment, *waiting)
+    async with deployment.lanes() as lanes:
+        for event in waiting:
+            assert await ended(lanes, event, within=20) is EventState.DONE
+    assert sum(call.body["model"] == "small" for call in provider.calls) == 20
+
+
+async def test_credentials_that_are_refused_wait_for_new_ones(deployment: Deployment, provider: FakeProvider) -> None:
+    deployment.worker()
+    provider.plan(Status(401))
+    soon = create_event("question", expirytime=_in(3))
+    publish(deployment, soon)
+    async with deployment.lanes() as lanes:
+        # its deadline comes before the next look: what nobody has signed in for is for an operator
+        assert await ended(lanes, soon) is EventState.DEAD
+        assert (await status(lanes, soon)).reason == "authentication"
+        provider.plan(Status(401))
+        [later] = events(1)
+        publish(deployment, later)
+        assert (await comes_to(lanes, later, EventState.WAITING_LIMIT)).reason == "authentication"
+
+
+async def test_an_account_without_quota_is_a_dead_letter_and_opens_the_circuit(
+    deployment: Deployment, provider: FakeProvider
+) -> None:
+    deployment.worker()
+    provider.plan(Status(429, code="insufficient_quota"))
+    first, second = events(2)
+    publish(deployment, first)
+    async with deployment.lanes() as lanes:
+        assert await ended(lanes, first) is EventState.DEAD
+        [listed] = (await run(deployment, "dead", "list", "--json")).records
+        assert listed["reason"] == "quota"
+        publish(deployment, second)
+        assert (await comes_to(lanes, second, EventState.WAITING_LIMIT)).reason == "circuit_open"
+    assert len(provider.calls) == 1
+
+
+async def test_a_killed_worker_gives_its_place_in_flight_back(deployment: Deployment, provider: FakeProvider) -> None:
+    first = deployment.worker(CHATKIT_LIMITS='{"models": {"*": {"concurrency": 1}}}', CHATKIT_LEASE_TTL="2")
+    provider.plan(Hang())
+    running, waiting = events(2)
+    publish(deployment, running)
+    async with deployment.lanes() as lanes:
+
+        async def asked() -> bool:
+            return len(provider.calls) == 1
+
+        assert await eventually(asked)
+        publish(deployment, waiting)
+        await comes_to(lanes, waiting, EventState.WAITING_LIMIT)
+        first.kill()
+        deployment.worker(CHATKIT_LIMITS='{"models": {"*": {"concurrency": 1}}}', CHATKIT_LEASE_TTL="2")
+        assert await ended(lanes, running, within=20) is EventState.DONE
+        assert await ended(lanes, waiting, within=45) is EventState.DONE
+
+
+def _in(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
