@@ -9,6 +9,7 @@ It runs in a thread with a loop of its own, so synchronous tests and worker proc
 
 import asyncio
 import json
+import math
 import re
 import threading
 import time
@@ -16,6 +17,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
+
+from tests.provider_limits import ProviderLimits
 
 Json = dict[str, Any]
 
@@ -125,7 +128,14 @@ def default_answer(body: Json) -> Step:
 class FakeProvider:
     """The server. `answer` decides what is said once the planned steps are used up; it sees the request's body."""
 
-    def __init__(self, answer: Callable[[Json], Step] = default_answer, *, delay_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Json], Step] = default_answer,
+        *,
+        delay_seconds: float = 0.0,
+        limits: ProviderLimits | None = None,
+    ) -> None:
+        self.limits = limits
         self.calls: list[ProviderCall] = []
         self.answer = answer
         self.delay_seconds = delay_seconds
@@ -189,6 +199,9 @@ class FakeProvider:
         step = self._plan.popleft() if self._plan else self.answer(body)
         self.calls.append(ProviderCall(time.monotonic(), body, headers.get("authorization", ""), step))
         number = len(self.calls)
+        if self.limits is not None and (wait := self.limits.take()):
+            after = {"retry-after-ms": str(math.ceil(wait * 1000)), **self.limits.headers()}
+            step = Status(429, code="rate_limit_exceeded", headers=after)
         if isinstance(step, Status):
             error = {"message": step.message, "type": step.code, "code": step.code, "param": None}
             _send_json(writer, step.status, {"error": error}, step.headers)
@@ -202,9 +215,11 @@ class FakeProvider:
     async def _stream(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, step: Step, number: int
     ) -> None:
+        told = self.limits.headers() if self.limits is not None else {"x-ratelimit-remaining-requests": "99"}
         writer.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
-            b"x-request-id: req_%d\r\nx-ratelimit-remaining-requests: 99\r\n\r\n" % number
+            + b"".join(f"{name}: {value}\r\n".encode() for name, value in told.items())
+            + b"x-request-id: req_%d\r\n\r\n" % number
         )
         deltas = 0
         limit = step.after_deltas if isinstance(step, Hang | Cut | Failed) else None

@@ -1,20 +1,26 @@
-"""`python -m tests.bench [a] [b] [c] [d] [--smoke]`: print each benchmark's table. Never fails on a time."""
+"""`python -m tests.bench [a] … [e] [--smoke]`: print each benchmark's table. Never fails on a time."""
 
 import argparse
 import os
 import platform
 
-from tests.bench import first_frame, in_flight, light_events, turn_cpu
+from tests.bench import backlog, first_frame, in_flight, light_events, turn_cpu
 from tests.bench.sizes import FULL, SMOKE
 from tests.bench.table import show
 
-BENCHMARKS = {"a": light_events.run, "b": in_flight.run, "c": first_frame.run, "d": turn_cpu.run}
+BENCHMARKS = {
+    "a": light_events.run,
+    "b": in_flight.run,
+    "c": first_frame.run,
+    "d": turn_cpu.run,
+    "e": backlog.run,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument(
-        "which", nargs="*", help="a light events, b turns in flight, c first frame, d CPU (default: all)"
+        "which", nargs="*", help="a light events, b turns in flight, c first frame, d CPU, e backlog (default: all)"
     )
     parser.add_argument("--smoke", action="store_true", help="tiny numbers: does it still run?")
     asked = parser.parse_args()

@@ -17,6 +17,9 @@ class Sizes:
     turns_per_second: float = 10.0
     cpu_turns: int = 200
     deltas: int = 300
+    backlog: int = 2_000
+    backlog_rpm: int = 2_400
+    parked: int = 100_000
 
 
 FULL = Sizes()
@@ -29,4 +32,6 @@ SMOKE = Sizes(
     open_streams=3,
     first_frame_turns=10,
     cpu_turns=10,
+    backlog=40,
+    parked=2_000,
 )

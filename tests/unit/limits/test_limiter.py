@@ -270,7 +270,7 @@ async def test_while_the_circuit_is_open_the_fallback_answers(stand: Stand) -> N
 
 
 async def test_who_stands_in_line_when_the_circuit_opens_goes_to_the_fallback(stand: Stand) -> None:
-    await stand.limit(models={MODEL: {"concurrency": 5}})
+    await stand.limit(models={MODEL: {"rpm": 600}})
     held = [await stand.reserved(f"f{number}") for number in range(5)]
     for name in "ab":
         await stand.waits(name, fallback="small")
@@ -280,6 +280,17 @@ async def test_who_stands_in_line_when_the_circuit_opens_goes_to_the_fallback(st
     assert await stand.granted() == ["a", "b"]
     assert (await stand.reserved("a", fallback="small")).model == "small"
     assert (await stand.waits("c")).reason == "circuit_open"
+
+
+async def test_a_grant_that_is_taken_up_after_the_circuit_has_opened_is_no_good(stand: Stand) -> None:
+    await stand.limit(models={MODEL: {"concurrency": 5}})
+    held = [await stand.reserved(f"f{number}") for number in range(5)]
+    await stand.waits("a", fallback="small")
+    await stand.waits("b")
+    assert [await stand.settle(one, "failed") for one in held] == [["a"], ["b"], [], [], []]
+    assert (await stand.reserved("a", fallback="small")).model == "small"
+    assert (await stand.waits("b")).reason == "circuit_open"
+    assert (await stand.status()).in_flight == 0
 
 
 async def test_a_limit_that_is_raised_counts_at_once_also_for_what_was_spent(stand: Stand) -> None:

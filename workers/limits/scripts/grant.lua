@@ -10,13 +10,11 @@
 --@include line.lua
 local limit = tonumber(ARGV[2])
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', tag .. 'granted', '-inf', ms, 'LIMIT', 0, limit)) do
-  redis.call('ZREM', tag .. 'granted', id)
   local ticket = ticket_of(id)
   if ticket then
-    give_back(model_of(ticket.model), ticket, cjson.decode(ticket.paid))
-    redis.call('ZREM', tag .. 'flight:' .. ticket.model, id)
-    stand(model_of(ticket.model), ticket)
+    withdraw(ticket)
   end
+  redis.call('ZREM', tag .. 'granted', id)
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', tag .. 'later', '-inf', ms, 'LIMIT', 0, limit)) do
   redis.call('ZREM', tag .. 'later', id)

@@ -332,6 +332,15 @@ local function wakes_of(tickets)
   return flat
 end
 
+-- A grant that is not to be used: what it took is given back, and the ticket stands where it stood.
+local function withdraw(ticket)
+  local model = model_of(ticket.model)
+  give_back(model, ticket, cjson.decode(ticket.paid))
+  redis.call('ZREM', tag .. 'granted', ticket.id)
+  redis.call('ZREM', tag .. 'flight:' .. ticket.model, ticket.id)
+  stand(model, ticket)
+end
+
 -- A ticket goes for good, wherever it stands; what it was granted is given back.
 local function leave(id)
   local ticket = ticket_of(id)

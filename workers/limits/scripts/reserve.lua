@@ -44,6 +44,15 @@ if held[1] then
   return { 'reserved', held[2], model.probe == id and 1 or 0 }
 end
 local ticket = ticket_of(id)
+if ticket and ticket.state == 'granted' and circuit_of(model_of(ticket.model)) > 0
+  and model_of(ticket.model).probe ~= id then  -- it has opened since
+  withdraw(ticket)
+  if not to_fallback(model_of(ticket.model), ticket) then
+    return waiting(ticket)
+  end
+  grant(model_of(ticket.model), 1)
+  ticket = ticket_of(id)  -- by now it may be granted, or wait there
+end
 if ticket and ticket.state == 'granted' then
   redis.call('ZREM', tag .. 'granted', id)
   redis.call('DEL', tag .. 'ticket:' .. id)

@@ -1,0 +1,104 @@
+"""(e) A backlog against a provider that enforces its own limits: how much of them is used, how often it refuses."""
+
+import time
+from collections.abc import Callable
+
+from celery import Celery
+
+from schemas.outcome import EventState
+from tests.bench.sizes import Sizes
+from tests.bench.stack import Stack, stack, until
+from tests.bench.table import Line, Table
+from tests.builders import create_event
+from tests.fake_provider import FakeProvider, Text
+from tests.provider_limits import ProviderLimits
+from tests.worker_process import WorkerProcess
+from workers.lanes.lanes import Lanes
+from workers.publisher import Publisher
+
+WORKERS = 4
+LEAST_USED, MOST_REFUSED = 0.97, 0.005
+TOKENS_TO_SPARE = 1.05
+"""Tokens per minute beside the requests per minute: both limits are near."""
+
+
+def run(sizes: Sizes) -> list[Table]:
+    ours = _against_limits(sizes, _ours)
+    usual = _against_limits(sizes, _usual)
+    how = f"{sizes.backlog} events, {WORKERS} workers, {sizes.backlog_rpm} requests per minute, burst of one second"
+    return [Table("(e) a backlog against the provider's limits", how, [*ours, *usual])]
+
+
+def _against_limits(sizes: Sizes, drive: Callable[[Stack, FakeProvider, Sizes], str]) -> list[Line]:
+    limits = ProviderLimits(sizes.backlog_rpm, sizes.backlog_rpm * 120 * TOKENS_TO_SPARE)
+    with (
+        FakeProvider(lambda _: Text("This is what you wanted to know, I think."), limits=limits) as provider,
+        stack() as parts,
+    ):
+        who = drive(parts, provider, sizes)
+    seconds = limits.accepted[-1] - limits.accepted[0]
+    used = len(limits.accepted) / (sizes.backlog_rpm / 60) / seconds
+    refused = limits.refused / (len(limits.accepted) + limits.refused)
+    judged = who == "ours"
+    return [
+        Line(
+            f"{who}: used of the limit",
+            f"{used:.1%}",
+            f">= {LEAST_USED:.0%}" if judged else "",
+            used >= LEAST_USED if judged else None,
+        ),
+        Line(
+            f"{who}: calls refused",
+            f"{refused:.2%}",
+            f"< {MOST_REFUSED:.1%}" if judged else "",
+            refused < MOST_REFUSED if judged else None,
+        ),
+        Line(f"{who}: from first to last answer", f"{seconds:.1f} s"),
+    ]
+
+
+def _ours(parts: Stack, provider: FakeProvider, sizes: Sizes) -> str:
+    parts.migrate()
+    limits = (
+        f'{{"models": {{"*": {{"rpm": {sizes.backlog_rpm}, "tpm": {sizes.backlog_rpm * 120 * TOKENS_TO_SPARE}}}}}}}'
+    )
+    for _ in range(WORKERS):
+        parts.worker(OPENAI_BASE_URL=provider.base_url, OPENAI_API_KEY="of-no-value", CHATKIT_LIMITS=limits)
+    with Publisher(parts.broker_url) as publisher:
+        publisher.publish_many([create_event(f"question {number}") for number in range(sizes.backlog)])
+
+    async def all_done(lanes: Lanes) -> bool:
+        depth = await lanes.depth()
+        return bool(depth.states[EventState.DONE] == sizes.backlog)
+
+    until(parts, all_done, within=600)
+    return "ours"
+
+
+def _usual(parts: Stack, provider: FakeProvider, sizes: Sizes) -> str:
+    environment = {
+        "BENCH_BROKER_URL": parts.broker_url,
+        "OPENAI_BASE_URL": provider.base_url,
+        "BENCH_RATE": f"{sizes.backlog_rpm // WORKERS}/m",
+    }
+    app = Celery("usual", broker=parts.broker_url, set_as_current=False)
+    workers = [
+        WorkerProcess(
+            "tests.bench.usual_app", environment=environment, options=["--pool", "threads", "--concurrency", "20"]
+        )
+        for _ in range(WORKERS)
+    ]
+    try:
+        for worker in workers:
+            worker.start()
+        for number in range(sizes.backlog):
+            app.send_task("answer", [f"question {number}"])
+        deadline = time.monotonic() + 600
+        while provider.limits is not None and len(provider.limits.accepted) < sizes.backlog:
+            assert time.monotonic() < deadline, "not within 600 s"
+            time.sleep(0.2)
+    finally:
+        for worker in workers:
+            worker.kill()
+        app.close()
+    return "Celery rate_limit + autoretry"
