@@ -18,6 +18,7 @@ from workers.publisher import Publisher
 
 WORKERS = 4
 LEAST_USED, MOST_REFUSED = 0.97, 0.005
+PATIENCE = 2.0
 TOKENS_TO_SPARE = 1.05
 """Tokens per minute beside the requests per minute: both limits are near."""
 
@@ -31,30 +32,20 @@ def run(sizes: Sizes) -> list[Table]:
 
 def _against_limits(sizes: Sizes, drive: Callable[[Stack, FakeProvider, Sizes], str]) -> list[Line]:
     limits = ProviderLimits(sizes.backlog_rpm, sizes.backlog_rpm * 120 * TOKENS_TO_SPARE)
-    with (
-        FakeProvider(lambda _: Text("This is what you wanted to know, I think."), limits=limits) as provider,
-        stack() as parts,
-    ):
+    answer = Text("This is what you wanted to know, I think.")
+    with FakeProvider(lambda _: answer, limits=limits) as provider, stack() as parts:
         who = drive(parts, provider, sizes)
-    seconds = limits.accepted[-1] - limits.accepted[0]
+        ended = time.monotonic()
+    left = sizes.backlog - len(limits.accepted)
+    seconds = (ended if left else limits.accepted[-1]) - limits.accepted[0]
     used = len(limits.accepted) / (sizes.backlog_rpm / 60) / seconds
     refused = limits.refused / (len(limits.accepted) + limits.refused)
-    judged = who == "ours"
-    return [
-        Line(
-            f"{who}: used of the limit",
-            f"{used:.1%}",
-            f">= {LEAST_USED:.0%}" if judged else "",
-            used >= LEAST_USED if judged else None,
-        ),
-        Line(
-            f"{who}: calls refused",
-            f"{refused:.2%}",
-            f"< {MOST_REFUSED:.1%}" if judged else "",
-            refused < MOST_REFUSED if judged else None,
-        ),
+    lines = [
+        Line(f"{who}: used of the limit", f"{used:.1%}", f">= {LEAST_USED:.0%}", used >= LEAST_USED),
+        Line(f"{who}: calls refused", f"{refused:.2%}", f"< {MOST_REFUSED:.1%}", refused < MOST_REFUSED),
         Line(f"{who}: from first to last answer", f"{seconds:.1f} s"),
     ]
+    return lines if not left else [*lines, Line(f"{who}: still unanswered when it was stopped", str(left))]
 
 
 def _ours(parts: Stack, provider: FakeProvider, sizes: Sizes) -> str:
@@ -93,9 +84,11 @@ def _usual(parts: Stack, provider: FakeProvider, sizes: Sizes) -> str:
             worker.start()
         for number in range(sizes.backlog):
             app.send_task("answer", [f"question {number}"])
-        deadline = time.monotonic() + 600
+        # its backoff may be ten minutes: what is not answered by then is counted, not waited for
+        deadline = time.monotonic() + 30 + PATIENCE * sizes.backlog / (sizes.backlog_rpm / 60)
         while provider.limits is not None and len(provider.limits.accepted) < sizes.backlog:
-            assert time.monotonic() < deadline, "not within 600 s"
+            if time.monotonic() > deadline:
+                break
             time.sleep(0.2)
     finally:
         for worker in workers:

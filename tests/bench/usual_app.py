@@ -9,7 +9,7 @@ from celery import Celery
 RATE = os.environ.get("BENCH_RATE", "600/m")
 
 app = Celery("usual", broker=os.environ.get("BENCH_BROKER_URL", "redis://127.0.0.1:6379/0"), set_as_current=False)
-app.conf.update(task_ignore_result=True, broker_connection_retry_on_startup=True, worker_prefetch_multiplier=1)
+app.conf.update(task_ignore_result=True, broker_connection_retry_on_startup=True)
 client = openai.OpenAI(
     base_url=os.environ.get("OPENAI_BASE_URL", "http://127.0.0.1:9/v1"), api_key="of-no-value", max_retries=0
 )

@@ -96,6 +96,12 @@ local function flight_of(name)
   return redis.call('ZCARD', key)
 end
 
+-- Whether something is in flight still: what has run out counts for nothing, though its record may be there.
+local function is_in_flight(name, member)
+  local expiry = redis.call('ZSCORE', tag .. 'flight:' .. name, member)
+  return expiry and tonumber(expiry) > ms
+end
+
 -- Places in flight; nil: no limit. A model without one gets it by its first cut, from what was in flight then.
 local function places_of(model)
   local base = model.rule.concurrency or (model.factor < 1 and model.base > 0 and model.base)
@@ -110,9 +116,8 @@ local function circuit_of(model)
   if ms < model.open then
     return (model.open - ms) * 1000, false
   end
-  local until_ms = model.probe and redis.call('ZSCORE', tag .. 'flight:' .. model.name, model.probe)
-  if until_ms and tonumber(until_ms) > ms then
-    return (tonumber(until_ms) - ms) * 1000, false
+  if model.probe and is_in_flight(model.name, model.probe) then
+    return 1000000, false
   end
   return 0, true
 end

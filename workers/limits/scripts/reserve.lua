@@ -30,7 +30,7 @@ local function waiting(ticket)
 end
 
 local held = redis.call('HMGET', reservation, 'token', 'model', 'tokens')
-if held[1] then
+if held[1] and is_in_flight(held[2], id) then
   local model = model_of(held[2])
   if held[1] ~= token then  -- the worker that held it is gone: its successor goes on, with calls of its own
     model.rtat = spent(model.rtat, unit_us(model.rule.rpm, model.factor), 1)
@@ -43,8 +43,12 @@ if held[1] then
   end
   return { 'reserved', held[2], model.probe == id and 1 or 0 }
 end
+redis.call('DEL', reservation)  -- one that has run out
 local ticket = ticket_of(id)
-if ticket and ticket.state == 'granted' and circuit_of(model_of(ticket.model)) > 0
+if ticket and ticket.state == 'granted' and not is_in_flight(ticket.model, id) then  -- too late
+  withdraw(ticket)
+  ticket = ticket_of(id)
+elseif ticket and ticket.state == 'granted' and circuit_of(model_of(ticket.model)) > 0
   and model_of(ticket.model).probe ~= id then  -- it has opened since
   withdraw(ticket)
   if not to_fallback(model_of(ticket.model), ticket) then

@@ -1,6 +1,6 @@
 -- settle: what a run has really used, and how the provider did.
 --
--- Promise: once, under its token. The rates are charged or given back the difference, the place in flight is free. A
+-- Promise: once, under its token, unless it has run out. The rates are charged or given back the difference, the place in flight is free. A
 -- refused call (429) holds everybody back until the provider's time, lowers the ceiling (once a second) and puts the
 -- event back to the front of the line. Five failures in a row open the circuit, a failed probe opens it for twice as
 -- long, any answer closes it; answers earn the budget of retries. Then what became free is handed out.
@@ -17,10 +17,13 @@ local held = redis.call('HMGET', key, 'token', 'model', 'requests', 'tokens', 'b
 if held[1] ~= ARGV[3] then
   return {}
 end
+redis.call('DEL', key)
+if not is_in_flight(held[2], id) then
+  return {}
+end
 local model = model_of(held[2])
 local in_flight = flight_of(model.name)
 redis.call('ZREM', tag .. 'flight:' .. model.name, id)
-redis.call('DEL', key)
 local per_request, per_token = unit_us(model.rule.rpm, model.factor), unit_us(model.rule.tpm, model.factor)
 local requests = tonumber(ARGV[4] ~= '' and ARGV[4] or held[3])
 model.rtat = model.rtat + (requests - tonumber(held[3])) * (per_request or 0)

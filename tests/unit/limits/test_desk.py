@@ -1,0 +1,124 @@
+"""The desk: grants become wake-ups, and limits that cannot be asked stop the model."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from schemas.outcome import Parked, ParkReason
+from tests.builders import create_event, delivery_of
+from tests.eventually import eventually
+from tests.lane_builders import Deployment, deployment_on
+from tests.limit_builders import MODEL, Stand
+from workers.errors import LimiterAwayError, RateLimitedError
+from workers.lanes.connection import connect
+from workers.lanes.keys import Keys
+from workers.lanes.records import Settlement, Wake
+from workers.limits import desk as desk_module
+from workers.limits.desk import LimitDesk
+from workers.limits.limiter import Limiter
+from workers.policies.rate_limit import InLine, Reserved, Used
+
+
+class Desk:
+    """A desk over lanes and limits of one fakeredis, and the wake-ups that it sent."""
+
+    def __init__(self, stand: Stand, limiter: Limiter | None = None) -> None:
+        self.lanes: Deployment = deployment_on(stand.state, "ck")
+        self.wakes: list[str] = []
+        self.desk = LimitDesk(
+            limiter or stand.limiter, self.lanes.lanes, self.wake, model=MODEL, fallback=None, queue_of=lambda _: "q"
+        )
+
+    async def wake(self, wakes: Sequence[Wake]) -> None:
+        self.wakes += [wake.event_id for wake in wakes]
+
+
+@pytest.fixture
+def desk(stand: Stand) -> Desk:
+    return Desk(stand)
+
+
+async def parked(desk: Desk, name: str) -> Any:
+    """An event that was begun, found no room, and waits in its lane."""
+    event = create_event(name, id=name)
+    await desk.lanes.accepted(event)
+    begun = await desk.lanes.begun(event, f"token-{name}")
+    assert isinstance(await desk.desk.reserve(delivery_of(event, lease=begun.lease)), InLine)
+    wait = timedelta(minutes=5)
+    await desk.lanes.lanes.settle([Settlement(begun.lease, Parked(ParkReason.RATE_LIMIT, wait), delay=wait)])
+    return event
+
+
+async def test_a_grant_makes_the_event_due_and_wakes_it(desk: Desk, stand: Stand) -> None:
+    await stand.limit(rpm=60)
+    await stand.reserved("first")
+    event = await parked(desk, "a")
+    await desk.desk.grant()
+    assert desk.wakes == []
+    stand.turn(1)
+    await desk.desk.grant()
+    assert desk.wakes == [event.event_id]
+    begun = await desk.lanes.begun(event, "again")
+    assert isinstance(await desk.desk.reserve(delivery_of(event, lease=begun.lease)), Reserved)
+
+
+async def test_a_grant_for_what_was_cancelled_goes_to_the_next(desk: Desk, stand: Stand) -> None:
+    await stand.limit(rpm=60)
+    await stand.reserved("first")
+    cancelled, following = await parked(desk, "a"), await parked(desk, "b")
+    await desk.lanes.lanes.cancel(cancelled.event_id)
+    stand.turn(1)
+    await desk.desk.grant()
+    await desk.desk.grant()
+    assert desk.wakes == [following.event_id]
+
+
+async def test_a_grant_that_comes_before_the_event_has_settled_is_not_lost(
+    desk: Desk, stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk_module, "LOOK_AGAIN_SECONDS", 0.01)
+    await stand.limit(rpm=60)
+    await stand.reserved("first")
+    event = create_event("a", id="a")
+    await desk.lanes.accepted(event)
+    begun = await desk.lanes.begun(event)
+    await desk.desk.reserve(delivery_of(event, lease=begun.lease))
+    stand.turn(1)
+    await desk.desk.grant()
+    wait = timedelta(minutes=5)
+    await desk.lanes.lanes.settle([Settlement(begun.lease, Parked(ParkReason.RATE_LIMIT, wait), delay=wait)])
+
+    async def woken() -> bool:
+        return desk.wakes == [event.event_id]
+
+    assert await eventually(woken)
+
+
+async def test_a_call_that_would_wait_for_long_gives_the_turn_back_to_the_line(desk: Desk, stand: Stand) -> None:
+    await stand.limit(rpm=1)
+    reserved = await stand.reserved("a")
+    with pytest.raises(RateLimitedError) as raised:
+        await desk.desk.next_call(reserved)
+    assert raised.value.retry_after == timedelta(seconds=60)
+
+
+async def test_what_the_provider_says_is_told_to_all_but_not_with_every_answer(desk: Desk, stand: Stand) -> None:
+    await stand.limit(rpm=600)
+    desk.desk.correct(MODEL, {"x-ratelimit-remaining-requests": "1", "x-ratelimit-remaining-tokens": "many"})
+    desk.desk.correct(MODEL, {"x-ratelimit-remaining-requests": "0"})
+    desk.desk.correct(MODEL, {})
+    await asyncio.gather(*desk.desk._tasks)
+    await stand.reserved("a")
+    await stand.waits("b")
+
+
+async def test_limits_that_cannot_be_asked_fail_closed_and_settling_them_is_no_failure(stand: Stand) -> None:
+    nowhere = connect("redis://127.0.0.1:9/0")
+    desk = Desk(stand, Limiter(nowhere, Keys("ck", 2)))
+    with pytest.raises(LimiterAwayError):
+        await desk.desk.reserve(delivery_of(create_event()))
+    await desk.desk.settle(Reserved("evt_1", "t1", MODEL), Used(None, 0, "ok"))
+    await nowhere.aclose()
