@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from schemas.events import Event, parse_event
+from workers.ends import Ends
+from workers.lanes.lanes import Lanes
 from workers.policies.delivery import Delivery, Lease
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -58,3 +60,8 @@ def delivery_of(event: Event, **changes: Any) -> Delivery:
         **changes,
     }
     return Delivery(**fields)
+
+
+def no_floods(lanes: Lanes) -> Ends:
+    """What follows an end where no number of dead letters is a flood."""
+    return Ends(lanes.pauses, flood_ratio=2, flood_least=1)

@@ -1,21 +1,34 @@
 """The real worker app with a model inside its process: `celery -A tests.model_worker worker`."""
 
 import os
+import signal
 from datetime import timedelta
+from typing import Any
 
 from agents import Model
 
-from workers import runtime
+from workers import quarantine, runtime
+from workers.agents.replies import Answer
 from workers.settings import Settings
 from workers.testing.model import DeltaModel
 
 
+class TouchyModel(DeltaModel):
+    """Dies of a word, and takes its process with it."""
+
+    def _answer(self, input_: Any) -> Answer:
+        if "poison" in str(input_):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._answer(input_)
+
+
 def build_delta_model(_: Settings, *__: object, **___: object) -> Model:
     delay = timedelta(milliseconds=int(os.environ.get("TEST_DELTA_MS", "0")))
-    return DeltaModel(int(os.environ.get("TEST_DELTAS", "20")), delay=delay)
+    return TouchyModel(int(os.environ.get("TEST_DELTAS", "20")), delay=delay)
 
 
 # The composition root takes its model from this name; everything else is as it ships.
+quarantine.MODULE = "tests.quarantined"
 runtime.build_model = build_delta_model  # type: ignore[attr-defined,assignment]  # a double
 
 from workers.app import app  # noqa: E402  # only now: it builds the app that uses the above

@@ -17,7 +17,7 @@ from workers.policies.delivery import Delivery
 from workers.policies.filter import FilterPolicy
 from workers.policies.rate_limit import Limits, RateLimitPolicy
 from workers.policies.retry import Backoff, RetryPolicy
-from workers.policies.worker_lost import WorkerLostPolicy
+from workers.policies.worker_lost import Quarantine, WorkerLostPolicy
 from workers.setting_types import TaskPolicy
 from workers.settings import Settings
 
@@ -76,10 +76,13 @@ class Dispatcher:
         turns: Handler,
         light: Handler,
         limits: Limits | None = None,
+        quarantine: Quarantine | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        """`limits` are asked before every turn; without them a turn may use the model as it likes."""
-        self._settings, self._limits, self._now = settings, limits, now
+        """`limits` are asked before every turn; without them a turn uses the model as it likes. `quarantine` runs the
+        events that may have killed workers."""
+        self._settings, self._now = settings, now
+        self._limits, self._quarantine = limits, quarantine
         self._turns, self._light = turns, light
         self._stacks: dict[str, list[Policy]] = {}
         self._handlers: dict[tuple[str, bool], Handler] = {}
@@ -98,7 +101,7 @@ class Dispatcher:
         """The stack, outermost first. It is written here and nowhere else:
 
         - Dead letter is the net: it catches what any of the others lets through.
-        - Worker lost: an event that kills workers is given up before anything looks at it again.
+        - Worker lost: an event that kills workers is given up, or runs elsewhere, before anything looks at it again.
         - Deadline: a stale event is dropped before it can fail, and what waits inside waits no longer.
         - Filter: what is not to be processed never meets a limit or spends an attempt.
         - Retry: it decides about each failure of what is inside it.
@@ -132,7 +135,7 @@ class Dispatcher:
         turn = type_.removeprefix(PREFIX) in TURN_REQUESTS
         return [
             DeadLetterPolicy(),
-            WorkerLostPolicy(),
+            WorkerLostPolicy(self._quarantine),
             DeadlinePolicy(self._now, timedelta(seconds=numbers.deadline) if numbers.deadline else None),
             FilterPolicy(patterns.allow, patterns.deny),
             RetryPolicy(backoff, numbers.max_attempts),

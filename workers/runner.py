@@ -10,6 +10,7 @@ from schemas.events import Event, parse_event
 from schemas.outcome import Cancelled, CancelReason, DeadLettered, Dropped, Outcome, Released, ReleaseReason
 from workers.clock import utc_now
 from workers.dispatch import Dispatcher
+from workers.ends import Ends
 from workers.lanes.keeper import LeaseKeeper
 from workers.lanes.lanes import Lanes
 from workers.lanes.ports import Waker
@@ -47,7 +48,9 @@ class EventRunner:
         dispatcher: Dispatcher,
         settler: Settler,
         take_back: TakingBack,
+        ends: Ends,
     ) -> None:
+        self._ends = ends
         self._lanes, self._keeper, self._waker = lanes, keeper, waker
         self._dispatch, self._settler, self._take_back = dispatcher, settler, take_back
 
@@ -101,8 +104,9 @@ class EventRunner:
             case SettleRefused(why):
                 log.warning("settle_refused", extra={"event_id": delivery.lease.event_id, "reason": why})
                 return NothingToDo(why)
-            case Settled(_, wake):
+            case Settled(state, wake):
                 await self._waker.wake([wake] if wake else [])
+                await self._ends.note(delivery, outcome, state)
                 return outcome
 
     async def _taken_back(self, delivery: Delivery) -> Sequence[bytes]:

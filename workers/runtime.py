@@ -20,6 +20,7 @@ from workers.chat.take_back import TakeBack
 from workers.chat.turn import TurnHandler
 from workers.clock import utc_now
 from workers.dispatch import Dispatcher, queue_of
+from workers.ends import Ends
 from workers.errors import DatabaseError, SettingsError
 from workers.ingest.admission import Admission
 from workers.ingest.ingress import Ingress, connect_ingress
@@ -35,6 +36,7 @@ from workers.lanes.sweeper import Sweeper
 from workers.light_turn import LightTurn
 from workers.limits.desk import LimitDesk
 from workers.limits.limiter import Limiter
+from workers.quarantine import Quarantine
 from workers.runner import EventRunner
 from workers.sessions.keys import KeyRing
 from workers.sessions.tokens import TokenMinter, TokenVerifier
@@ -48,6 +50,7 @@ from workers.waker import CeleryWaker
 log = logging.getLogger(__name__)
 
 CANCEL_AGAIN_SECONDS = 0.5
+QUARANTINE_START = timedelta(seconds=30)
 
 
 def worker_name() -> str:
@@ -65,6 +68,16 @@ class Core:
     lanes: Lanes
     database: Database
     waker: CeleryWaker
+
+
+@dataclass(frozen=True, slots=True)
+class TurnParts:
+    """What runs deliveries, in a worker and in its quarantine."""
+
+    dispatcher: Dispatcher
+    light: LightHandler
+    streams: TurnStreams
+    desk: LimitDesk
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +130,10 @@ def unreachable(variable: str, remedy: str, *errors: type[Exception]) -> Iterato
 
 
 @asynccontextmanager
-async def worker_runtime(core: Core) -> AsyncIterator[WorkerRuntime]:
-    """Everything that a worker runs. At the end the ways in stop first, then what turns need, last the lease keeper:
-    a lease must outlive the last settlement of what it covers."""
-    settings, lanes, name = core.settings, core.lanes, worker_name()
+async def turn_runtime(core: Core, quarantine: Quarantine | None = None) -> AsyncIterator[TurnParts]:
+    """Everything that runs deliveries."""
+    settings, lanes = core.settings, core.lanes
     async with AsyncExitStack() as stack:
-        roll = Roll(core.state, core.keys)
-        await stack.enter_async_context(running(roll.run(name), "roll"))
-        keeper = LeaseKeeper(lanes, core.state, core.keys, lease=settings.lease)
-        await stack.enter_async_context(running(keeper.run(), "lease-keeper"))
         writer = FrameWriter(lanes)
         stack.push_async_callback(writer.close)
         limiter = Limiter(core.state, core.keys)
@@ -148,22 +156,41 @@ async def worker_runtime(core: Core) -> AsyncIterator[WorkerRuntime]:
             streams,
             longest=timedelta(seconds=settings.turn_seconds),
         )
-        dispatcher = Dispatcher(settings, turns, LightTurn(light, streams), desk)
+        yield TurnParts(Dispatcher(settings, turns, LightTurn(light, streams), desk, quarantine), light, streams, desk)
+
+
+@asynccontextmanager
+async def worker_runtime(core: Core) -> AsyncIterator[WorkerRuntime]:
+    """Everything that a worker runs. At the end the ways in stop first, then what turns need, last the lease keeper:
+    a lease must outlive the last settlement of what it covers."""
+    settings, lanes, name = core.settings, core.lanes, worker_name()
+    async with AsyncExitStack() as stack:
+        roll = Roll(core.state, core.keys)
+        await stack.enter_async_context(running(roll.run(name), "roll"))
+        keeper = LeaseKeeper(lanes, core.state, core.keys, lease=settings.lease)
+        await stack.enter_async_context(running(keeper.run(), "lease-keeper"))
+        longest = timedelta(seconds=settings.turn_seconds) + QUARANTINE_START
+        quarantine = Quarantine(memory_bytes=settings.quarantine_bytes, longest=longest)
+        stack.push_async_callback(quarantine.close)
+        turns = await stack.enter_async_context(turn_runtime(core, quarantine))
+        light, dispatcher = turns.light, turns.dispatcher
         settler = Settler(name)
 
-        rounds = LightRounds(lanes, core.waker, light, dispatcher, settler, utc_now, settings.lease)
+        ends = Ends(lanes.pauses, flood_ratio=settings.flood_ratio, flood_least=settings.flood_least)
+        rounds = LightRounds(lanes, core.waker, light, dispatcher, settler, utc_now, settings.lease, ends)
         intake = Intake(lanes, core.waker, rounds, queue_of)
         await intake.start()
         stack.push_async_callback(intake.close)
         admission = Admission(intake, lanes, worker=name, max_event_bytes=settings.max_event_bytes, now=utc_now)
-        sweeper = Sweeper(lanes, core.waker.wake, lambda: roll.live, also=desk.grant)
+        sweeper = Sweeper(lanes, core.waker.wake, lambda: roll.live, also=turns.desk.grant)
         await stack.enter_async_context(running(sweeper.run(), "sweeper"))
         if settings.broker_url.startswith("redis"):
             client = connect_ingress(settings.broker_url)
             stack.push_async_callback(client.aclose)
             ingress = Ingress(client, core.keys.ingress, admission, owner=name)
             await stack.enter_async_context(running(ingress.run(), "ingress"))
-        runner = EventRunner(lanes, keeper, core.waker, dispatcher, settler, TakeBack(core.database, streams))
+        take_back = TakeBack(core.database, turns.streams)
+        runner = EventRunner(lanes, keeper, core.waker, dispatcher, settler, take_back, ends)
         yield WorkerRuntime(runner, admission)
 
 

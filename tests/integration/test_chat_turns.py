@@ -11,7 +11,7 @@ import pytest
 from schemas.chatkit import ThreadItemDoneEvent, ThreadStreamEvent
 from schemas.events import Event
 from schemas.outcome import Cancelled, CancelReason, DeadLettered, Done, Retry
-from tests.builders import create_event
+from tests.builders import create_event, no_floods
 from tests.conformance.chats import Context, ScriptedResponder, Step, begins, context_of, delta, message, says, texts
 from tests.eventually import eventually
 from workers.chat.database import Database
@@ -57,7 +57,7 @@ class Worker:
         """Run an event as a woken worker does."""
         keeper = LeaseKeeper(self.lanes, self.state, self.keys, lease=timedelta(seconds=10))
         dispatcher = Dispatcher(Settings(), self.turns, self.turns)
-        runner = EventRunner(self.lanes, keeper, self, dispatcher, Settler("w1"), self.take_back)
+        runner = EventRunner(self.lanes, keeper, self, dispatcher, Settler("w1"), self.take_back, no_floods(self.lanes))
         return await runner.run(event.lane, event.event_id)
 
     async def die(self, event: Event) -> None:

@@ -10,7 +10,7 @@ from fakeredis import FakeAsyncRedis
 
 from schemas.events import Event
 from schemas.outcome import Cancelled, CancelReason, DeadLettered, Done, Dropped, EventState, Outcome, Retry
-from tests.builders import create_event, message_event
+from tests.builders import create_event, message_event, no_floods
 from tests.eventually import eventually
 from workers.dispatch import Dispatcher, queue_of
 from workers.errors import DatabaseError, PermanentError, TransientError
@@ -57,7 +57,9 @@ class Bench:
             return await handler(delivery)
 
         dispatcher = Dispatcher(Settings.model_validate(settings), turns=noted, light=noted)
-        return EventRunner(self.lanes, self.keeper, self, dispatcher, Settler("w1"), self.take_back)
+        return EventRunner(
+            self.lanes, self.keeper, self, dispatcher, Settler("w1"), self.take_back, no_floods(self.lanes)
+        )
 
     async def take_back(self, delivery: Delivery) -> Sequence[bytes]:
         if isinstance(self.taken_back, Exception):

@@ -13,6 +13,7 @@ from schemas.errors import InvalidEventError, WorkersError
 from schemas.events import PREFIX, Event
 from schemas.outcome import DeadLettered, DeadReason, Outcome
 from workers.cancellation import raise_if_cancelled
+from workers.ends import Ends
 from workers.errors import TransientError
 from workers.ingest.ports import IntakeLanes, LightPolicies
 from workers.lanes.ports import Waker
@@ -49,7 +50,9 @@ class LightRounds:
         settler: Settler,
         now: Callable[[], datetime],
         lease: timedelta = timedelta(seconds=10),
+        ends: Ends | None = None,
     ) -> None:
+        self._ends = ends
         self._lanes, self._waker, self._light = lanes, waker, light
         self._policies, self._settler, self._now = policies, settler, now
         self._deadline_seconds = lease.total_seconds() * DEADLINE
@@ -116,12 +119,17 @@ class LightRounds:
         deliveries = [delivery for one in begun if (delivery := _delivery(one, known)) is not None]
         results = await self._results(deliveries)
         now = self._now()
+        ended = [
+            (delivery, self._outcome(result, delivery), frames)
+            for delivery, (result, frames) in zip(deliveries, results, strict=True)
+        ]
         settled = await self._lanes.settle(
-            [
-                self._settler.settlement(delivery, self._outcome(result[0], delivery), now, result[1])
-                for delivery, result in zip(deliveries, results, strict=True)
-            ]
+            [self._settler.settlement(delivery, outcome, now, frames) for delivery, outcome, frames in ended]
         )
+        if self._ends is not None:
+            for (delivery, outcome, _), answer in zip(ended, settled, strict=True):
+                if isinstance(answer, Settled):
+                    await self._ends.note(delivery, outcome, answer.state)
         nexts = [answer.wake for answer in settled if isinstance(answer, Settled) and answer.wake is not None]
         turns = [wake for wake in nexts if not is_light(wake.type)]
         if turns:

@@ -1,25 +1,49 @@
-"""Worker lost: an event that kills its worker again and again is given up."""
+"""Worker lost: an event that kills its worker again and again is found out, alone, and given up."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from schemas.outcome import DeadLettered, DeadReason, ErrorRecord, Outcome
 from workers.policies.compose import Handler
 from workers.policies.delivery import Delivery
 
+SUSPECT_AFTER = 2
+"""Workers that have begun the event and did not come back. One may have died of anything."""
+
+
+class Quarantine(Protocol):
+    """Runs a suspect where it can only hurt itself."""
+
+    async def run_alone(self, delivery: Delivery) -> Outcome | None:
+        """The outcome of its whole run; None when its process died of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerLostPolicy:
-    """Dead-letters the event whose last `max_deaths` runs were never settled. A crash spends no attempt."""
+    """Runs a suspect in quarantine: an innocent event ends there as anywhere, a guilty one is given up. Without a
+    quarantine, or when the worker that kept it died as well, one more run is the last. A crash spends no attempt."""
 
-    max_deaths: int = 3
+    quarantine: Quarantine | None = None
 
     async def __call__(self, delivery: Delivery, call_next: Handler) -> Outcome:
-        return self.judge(delivery) or await call_next(delivery)
+        judged = self.judge(delivery)
+        if judged is not None:
+            return judged
+        if self.quarantine is None or _lost(delivery) < SUSPECT_AFTER:
+            return await call_next(delivery)
+        outcome = await self.quarantine.run_alone(delivery)
+        return outcome if outcome is not None else _given_up(_lost(delivery), "; nor did the process of its quarantine")
 
     def judge(self, delivery: Delivery) -> Outcome | None:
         """The outcome without a run, or None to run it."""
-        lost = delivery.deaths - 1  # this run is counted already
-        if lost < self.max_deaths:
-            return None
-        record = ErrorRecord(kind="WorkerLost", message=f"{lost} workers began this event and did not come back")
-        return DeadLettered(DeadReason.WORKER_LOST, record)
+        lost = _lost(delivery)
+        return _given_up(lost) if lost > SUSPECT_AFTER else None
+
+
+def _lost(delivery: Delivery) -> int:
+    return delivery.deaths - 1  # this run is counted already
+
+
+def _given_up(lost: int, more: str = "") -> DeadLettered:
+    message = f"{lost} workers began this event and did not come back{more}"
+    return DeadLettered(DeadReason.WORKER_LOST, ErrorRecord(kind="WorkerLost", message=message))

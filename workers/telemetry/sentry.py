@@ -1,5 +1,6 @@
 """Sentry: failures with their place and ids, without a word of any conversation. Off without a DSN."""
 
+import sys
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -49,6 +50,20 @@ def init_sentry(dsn: str | None, *, role: str, release: str | None = None) -> bo
     )
     sentry_sdk.set_tag("role", role)
     return True
+
+
+def tell_of_dead_letter(event_id: str, type_: str, reason: str, kind: str | None) -> None:
+    """One message per dead letter, grouped by reason and class of error. Nothing while Sentry is off."""
+    if "sentry_sdk" not in sys.modules:
+        return
+    import sentry_sdk
+
+    with sentry_sdk.new_scope() as scope:
+        scope.set_tag("event_type", type_)
+        scope.set_tag("reason", reason)
+        scope.set_extra("event_id", event_id)
+        scope.fingerprint = ["dead_letter", reason, kind or ""]
+        scope.capture_message(f"dead letter: {reason} ({kind or 'no error'})", level="error")
 
 
 def scrub(event: Any, _hint: Any = None) -> Any:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
@@ -18,11 +19,13 @@ from schemas.outcome import (
     Done,
     Dropped,
     DropReason,
+    ErrorRecord,
     Outcome,
     Parked,
     ParkReason,
     Released,
     Retry,
+    RetryReason,
 )
 from tests.builders import NOW, create_event, delivery_of, feedback_event
 from workers.dispatch import Dispatcher, Numbers, numbers_of
@@ -56,6 +59,16 @@ POLICIES: list[Policy] = [
     FilterPolicy({"tenant": ["*"]}, {"type": ["chatkit.ui.*"]}),
     RetryPolicy(BACKOFF, max_attempts=3),
 ]
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A quarantine in which everything ends the same way."""
+
+    outcome: Outcome | None
+
+    async def run_alone(self, delivery: Delivery) -> Outcome | None:
+        return self.outcome
 
 
 def raises(error: BaseException) -> Policy:
@@ -111,10 +124,25 @@ async def test_a_stale_event_is_dropped_without_being_run() -> None:
 
 
 async def test_an_event_that_killed_three_workers_is_not_run_a_fourth_time() -> None:
-    outcome = await run([WorkerLostPolicy(3)], delivery_of(create_event(), deaths=4), AssertionError("ran"))
+    outcome = await run([WorkerLostPolicy()], delivery_of(create_event(), deaths=4), AssertionError("ran"))
     assert isinstance(outcome, DeadLettered)
     assert outcome.reason is DeadReason.WORKER_LOST
-    assert await run([WorkerLostPolicy(3)], delivery_of(create_event(), deaths=3)) == Done()
+    assert await run([WorkerLostPolicy()], delivery_of(create_event(), deaths=3)) == Done()
+
+
+@pytest.mark.parametrize(
+    "alone", [Done(), Retry(RetryReason.TRANSIENT, timedelta(1), ErrorRecord(kind="x", message=""))]
+)
+async def test_an_event_that_lost_two_workers_runs_in_quarantine_and_ends_as_it_ends_there(alone: Outcome) -> None:
+    outcome = await run([WorkerLostPolicy(Alone(alone))], delivery_of(create_event(), deaths=3), AssertionError("ran"))
+    assert outcome == alone
+
+
+async def test_an_event_that_kills_its_quarantine_too_is_given_up() -> None:
+    outcome = await run([WorkerLostPolicy(Alone(None))], delivery_of(create_event(), deaths=3), AssertionError("ran"))
+    assert isinstance(outcome, DeadLettered)
+    assert outcome.reason is DeadReason.WORKER_LOST
+    assert await run([WorkerLostPolicy(Alone(None))], delivery_of(create_event(), deaths=2)) == Done()
 
 
 @pytest.mark.parametrize(

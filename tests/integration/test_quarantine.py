@@ -1,0 +1,64 @@
+"""An event that kills its worker: found out, run alone, given up; those beside it are answered."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from schemas.events import Event
+from schemas.outcome import EventState
+from tests.builders import create_event
+from tests.deployment import Deployment
+from tests.eventually import eventually
+from tests.integration.test_worker import ended, publish
+from workers.lanes.lanes import Lanes
+
+pytestmark = pytest.mark.redis
+
+APP = "tests.model_worker"
+
+
+@pytest.fixture
+def deployment(redis_url: str, sqlite_url: str) -> Iterator[Deployment]:
+    """Turns of two seconds, leases of one and a half."""
+    with Deployment(
+        redis_url, sqlite_url, CHATKIT_LEASE_TTL="1.5", TEST_DELTA_MS="100", TEST_DELTAS="20"
+    ) as deployment:
+        yield deployment
+
+
+async def test_a_poisonous_event_takes_two_workers_and_its_quarantine_and_nobody_else(deployment: Deployment) -> None:
+    """Innocent turns run beside it each time, and are taken over each time."""
+    workers = [deployment.worker(APP) for _ in range(3)]
+    innocent = [create_event(f"question {number}") for number in range(6)]
+    poisonous = create_event("poison")
+    publish(deployment, *innocent, poisonous)
+    async with deployment.lanes() as lanes:
+        assert await ended(lanes, poisonous, within=60) is EventState.DEAD
+        for event in innocent:
+            assert await ended(lanes, event, within=60) is EventState.DONE
+        [letter] = (await lanes.dead_letters.page()).items
+        assert (letter.id, letter.reason) == (poisonous.event_id, "worker_lost")
+        assert "its quarantine" in str(letter.error)
+        found = await lanes.status(poisonous.event_id)
+        assert found is not None
+        assert found[0].attempt == 1  # a crash spends no attempt
+    assert sum(worker.exit_code is not None for worker in workers) == 2
+
+
+async def began(lanes: Lanes, event: Event, times: int) -> bool:
+    """Whether so many workers have begun the event."""
+    deaths = await lanes._state.hget(f"{lanes._keys.tag_of(event.lane)}event:{event.event_id}", "deaths")
+    return deaths is not None and int(deaths) == times
+
+
+async def test_an_innocent_suspect_is_answered_in_quarantine(deployment: Deployment) -> None:
+    event = create_event("question")
+    publish(deployment, event)
+    async with deployment.lanes() as lanes:
+        for victims in (1, 2):
+            worker = deployment.worker(APP)
+            assert await eventually(lambda count=victims: began(lanes, event, count), within=20)  # type: ignore[misc]
+            worker.kill()
+        worker = deployment.worker(APP)
+        assert await ended(lanes, event, within=60) is EventState.DONE
+        assert "event_quarantined" in worker.stderr

@@ -1,0 +1,127 @@
+"""Quarantine: an event that may have killed its workers runs alone, in a process of its own with bounded memory.
+
+One at a time per worker. The process answers one line for each delivery, and lives on for the next: an innocent event
+costs no new process, and a guilty one takes only its own.
+"""
+
+import asyncio
+import json
+import logging
+import sys
+from dataclasses import asdict, fields
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from schemas.events import parse_event
+from schemas.outcome import Cancelled, DeadLettered, Done, Dropped, Outcome, Parked, Released, Retry
+from workers.policies.delivery import Delivery, Lease
+
+log = logging.getLogger(__name__)
+
+MODULE = "workers.quarantined"
+"""What the process runs."""
+
+LONGEST_LINE = 1 << 20
+"""Of an answer, in bytes: an outcome has no text of the conversation."""
+
+OUTCOMES: dict[str, Any] = {
+    kind.__name__: TypeAdapter(kind) for kind in (Done, Dropped, Cancelled, Retry, Parked, Released, DeadLettered)
+}
+
+
+class Quarantine:
+    """The parent's side. Implements `workers.policies.worker_lost.Quarantine`.
+
+    Args:
+        memory_bytes: of the process, beyond which it gets no more.
+        longest: how long one run may take; a process that takes longer is killed.
+    """
+
+    def __init__(self, *, memory_bytes: int, longest: timedelta) -> None:
+        self._memory_bytes, self._longest_seconds = memory_bytes, longest.total_seconds()
+        self._one_at_a_time = asyncio.Lock()
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def run_alone(self, delivery: Delivery) -> Outcome | None:
+        """The outcome of the whole run; None when the process died of it."""
+        async with self._one_at_a_time:
+            log.warning("event_quarantined", extra={"event_id": delivery.lease.event_id})
+            try:
+                async with asyncio.timeout(self._longest_seconds):
+                    answer = await self._ask(line_of(delivery))
+            except (OSError, TimeoutError):
+                answer = b""
+            except BaseException:
+                await self.close()  # cancelled: whatever it still did would be refused
+                raise
+            if not answer:
+                await self.close()
+                return None
+            return outcome_of(answer)
+
+    async def close(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is not None and process.returncode is None:
+            process.kill()
+            await process.wait()
+
+    async def _ask(self, line: bytes) -> bytes:
+        if self._process is None or self._process.returncode is not None:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                MODULE,
+                str(self._memory_bytes),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=LONGEST_LINE,
+            )
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None  # noqa: S101  # as it was started
+        assert stdout is not None  # noqa: S101  # as it was started
+        stdin.write(line)
+        await stdin.drain()
+        return await stdout.readline()
+
+
+def line_of(delivery: Delivery) -> bytes:
+    """A delivery as one line of JSON. The deaths stay behind: in there it is a first run."""
+    record = {
+        "event": delivery.event.to_json(),
+        "lease": asdict(delivery.lease),
+        "attempt": delivery.attempt,
+        "acceptance": delivery.acceptance,
+        "next_frame": delivery.next_frame,
+        "accepted_at": delivery.accepted_at.isoformat(),
+    }
+    return json.dumps(record).encode() + b"\n"
+
+
+def delivery_of_line(line: bytes) -> Delivery:
+    """The delivery of such a line."""
+    record: dict[str, Any] = json.loads(line)
+    event = record.pop("event")
+    return Delivery(
+        event=parse_event(event, max_bytes=len(event) * 4 + 1),
+        lease=Lease(**record.pop("lease")),
+        accepted_at=datetime.fromisoformat(record.pop("accepted_at")),
+        deaths=1,
+        **record,
+    )
+
+
+def line_of_outcome(outcome: Outcome) -> bytes:
+    """An outcome as one line of JSON."""
+    kind = type(outcome).__name__
+    content = OUTCOMES[kind].dump_python(outcome, mode="json") if fields(outcome) else {}
+    return json.dumps({"kind": kind, "fields": content}).encode() + b"\n"
+
+
+def outcome_of(line: bytes) -> Outcome:
+    """The outcome of such a line."""
+    record = json.loads(line)
+    outcome: Outcome = OUTCOMES[record["kind"]].validate_python(record["fields"])
+    return outcome
