@@ -35,7 +35,7 @@ class LaneViews:
         lane = await self._lane_of(event_id)
         if lane is None:
             return None
-        found: Any = await self._state.hget(f"{self._keys.tag_of(lane)}event:{event_id}", "body")
+        found: Any = await self._state.get(f"{self._keys.tag_of(lane)}body:{event_id}")
         return None if found is None else str(found, "utf-8")
 
     async def events_of(self, lane: str) -> list[str]:

@@ -62,12 +62,12 @@ async def test_what_is_kept_of_a_redriven_event_does_not_expire_while_it_lives(d
     await deployment.lanes.sweep()
     kept = [
         deployment.keys.where(FIRST.event_id),
-        *(f"{tag}{kind}:{FIRST.event_id}" for kind in ("event", "out", "journal")),
+        *(f"{tag}{kind}:{FIRST.event_id}" for kind in ("event", "body", "out", "journal")),
     ]
-    assert [await deployment.state.ttl(key) > 0 for key in kept] == [True] * 4
+    assert [await deployment.state.ttl(key) > 0 for key in kept] == [True] * 5
     await deployment.lanes.dead_letters.redrive(FIRST.event_id)
     await deployment.lanes.sweep()
-    assert [await deployment.state.ttl(key) for key in kept] == [-1] * 4
+    assert [await deployment.state.ttl(key) for key in kept] == [-1] * 5
 
 
 async def test_a_second_redrive_finds_nothing(deployment: Deployment) -> None:

@@ -31,7 +31,9 @@ end
 local acceptance = redis.call('INCR', tag .. 'seq')
 redis.call('HSET', key, 'state', 'queued', 'acceptance', acceptance, 'next', 1, 'accepted', now_ms, 'lane', lane,
   'type', ARGV[8], 'queue', ARGV[9], 'tenant', ARGV[10], 'user', ARGV[11], 'source', ARGV[12],
-  'traceparent', ARGV[13], 'turn', ARGV[14], 'body', ARGV[15])
+  'traceparent', ARGV[13], 'turn', ARGV[14])
+-- beside the record, which Redis keeps small as long as its values are
+redis.call('SET', tag .. 'body:' .. id, ARGV[15])
 redis.call('ZADD', tag .. 'open', now_ms, id)
 redis.call('ZREM', tag .. 'ended', id)
 redis.call('HINCRBY', tag .. 'counts', 'queued', 1)

@@ -60,5 +60,5 @@ else
   end
 end
 redis.call('ZADD', tag .. 'alarms', expiry, lane)
-local body = ARGV[7] == '1' and redis.call('HGET', key, 'body') or ''
+local body = ARGV[7] == '1' and redis.call('GET', tag .. 'body:' .. id) or ''
 return { 'begun', epoch, attempt or 1, deaths, acceptance, number, accepted, cancel or '', body }

@@ -31,6 +31,7 @@ local function end_event(tag, id, event, state, reason, now_ms, retention_ms, fr
   redis.call('HSET', key, 'state', state, 'reason', reason, 'ended', now_ms, 'next', number, 'deaths', 0,
     unpack(event.settled))
   redis.call('PEXPIRE', key, retention_ms)
+  redis.call('PEXPIRE', tag .. 'body:' .. id, retention_ms)
   redis.call('PEXPIRE', tag .. 'out:' .. id, retention_ms)
   redis.call('PEXPIRE', tag .. 'journal:' .. id, retention_ms)
   redis.call('ZREM', tag .. 'open', id)
