@@ -85,6 +85,7 @@ class Dispatcher:
         self._limits, self._quarantine = limits, quarantine
         self._turns, self._light = turns, light
         self._stacks: dict[str, list[Policy]] = {}
+        self._judges: dict[str, list[Callable[[Delivery], Outcome | None]]] = {}
         self._handlers: dict[tuple[str, bool], Handler] = {}
 
     async def __call__(self, delivery: Delivery) -> Outcome:
@@ -119,8 +120,11 @@ class Dispatcher:
         """For events that run in a batch: what the policies say before the run; None runs it."""
         if delivery.stop.reason is not None:
             return Cancelled(delivery.stop.reason)
-        for policy in self.policies(delivery.event.type):
-            if isinstance(policy, Judge) and (outcome := policy.judge(delivery)) is not None:
+        type_ = delivery.event.type
+        if type_ not in self._judges:
+            self._judges[type_] = [policy.judge for policy in self.policies(type_) if isinstance(policy, Judge)]
+        for judge in self._judges[type_]:
+            if (outcome := judge(delivery)) is not None:
                 return outcome
         return None
 

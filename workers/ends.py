@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from schemas.outcome import DeadLettered, EventState, Outcome
@@ -47,15 +47,15 @@ class Ends:
         self._ratio, self._least = flood_ratio, flood_least
         self._windows: dict[str, _Window] = {}
 
-    async def note(self, delivery: Delivery, outcome: Outcome, state: EventState) -> None:
-        """An event has been settled; `state` is what became of it."""
-        if state not in (EventState.DONE, EventState.DEAD):
-            return
-        if state is EventState.DEAD and isinstance(outcome, DeadLettered):
-            kind = outcome.error.kind if outcome.error else None
-            tell_of_dead_letter(delivery.event.event_id, delivery.event.type, outcome.reason, kind)
-        if self._is_flood(delivery.event.type, dead=state is EventState.DEAD):
-            await self._pause(delivery.event.type)
+    async def note(self, settled: Iterable[tuple[Delivery, Outcome, EventState]]) -> None:
+        """Events have been settled; the state is what became of each."""
+        for delivery, outcome, state in settled:
+            type_, dead = delivery.event.type, state is EventState.DEAD
+            if dead and isinstance(outcome, DeadLettered):
+                kind = outcome.error.kind if outcome.error else None
+                tell_of_dead_letter(delivery.event.event_id, type_, outcome.reason, kind)
+            if (dead or state is EventState.DONE) and self._is_flood(type_, dead=dead):
+                await self._pause(type_)
 
     def _is_flood(self, type_: str, *, dead: bool) -> bool:
         now = self._clock()

@@ -106,7 +106,7 @@ class EventRunner:
                 return NothingToDo(why)
             case Settled(state, wake):
                 await self._waker.wake([wake] if wake else [])
-                await self._ends.note(delivery, outcome, state)
+                await self._ends.note([(delivery, outcome, state)])
                 return outcome
 
     async def _taken_back(self, delivery: Delivery) -> Sequence[bytes]:

@@ -27,7 +27,7 @@ def ends(deployment: Deployment) -> Ends:
 async def end(ends: Ends, *outcomes: Outcome) -> None:
     for outcome in outcomes:
         state = EventState.DEAD if isinstance(outcome, DeadLettered) else EventState.DONE
-        await ends.note(delivery_of(create_event()), outcome, state)
+        await ends.note([(delivery_of(create_event()), outcome, state)])
 
 
 async def test_a_type_of_which_too_much_goes_dead_is_paused_with_an_alert(
@@ -49,8 +49,8 @@ async def test_a_share_below_the_ratio_other_types_and_long_ago_do_not_count(
 ) -> None:
     await end(ends, *[Done()] * 9, DEAD, DEAD, DEAD, DEAD)
     for _ in range(3):
-        await ends.note(delivery_of(feedback_event("thr_1")), DEAD, EventState.DEAD)
-    await ends.note(delivery_of(create_event()), DEAD, EventState.CANCELLED)
+        await ends.note([(delivery_of(feedback_event("thr_1")), DEAD, EventState.DEAD)])
+    await ends.note([(delivery_of(create_event()), DEAD, EventState.CANCELLED)])
     deployment.clock.turn(timedelta(seconds=61))
     await end(ends, DEAD, DEAD, DEAD)
     assert await deployment.lanes.pauses.all() == []
@@ -58,9 +58,9 @@ async def test_a_share_below_the_ratio_other_types_and_long_ago_do_not_count(
 
 async def test_sentry_is_told_once_of_each_dead_letter_and_of_nothing_else(ends: Ends, sentry: Kept) -> None:
     event = create_event("my secret question")
-    await ends.note(delivery_of(event), DEAD, EventState.DEAD)
-    await ends.note(delivery_of(event), DEAD, EventState.CANCELLED)
-    await ends.note(delivery_of(event), Done(), EventState.DONE)
+    await ends.note([(delivery_of(event), DEAD, EventState.DEAD)])
+    await ends.note([(delivery_of(event), DEAD, EventState.CANCELLED)])
+    await ends.note([(delivery_of(event), Done(), EventState.DONE)])
     sentry_sdk.flush()
     [told] = sentry.sent
     assert told["message"] == "dead letter: permanent (BadRequestError)"

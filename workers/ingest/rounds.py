@@ -127,9 +127,11 @@ class LightRounds:
             [self._settler.settlement(delivery, outcome, now, frames) for delivery, outcome, frames in ended]
         )
         if self._ends is not None:
-            for (delivery, outcome, _), answer in zip(ended, settled, strict=True):
-                if isinstance(answer, Settled):
-                    await self._ends.note(delivery, outcome, answer.state)
+            await self._ends.note(
+                (delivery, outcome, answer.state)
+                for (delivery, outcome, _), answer in zip(ended, settled, strict=True)
+                if isinstance(answer, Settled)
+            )
         nexts = [answer.wake for answer in settled if isinstance(answer, Settled) and answer.wake is not None]
         turns = [wake for wake in nexts if not is_light(wake.type)]
         if turns:
