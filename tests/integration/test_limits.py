@@ -10,7 +10,7 @@ import pytest
 from schemas.events import Event
 from schemas.outcome import EventState
 from schemas.records import EventStatus
-from tests.builders import create_event
+from tests.builders import create_event, message_event
 from tests.cli_process import Finished, cli
 from tests.deployment import SERVICE, Deployment
 from tests.eventually import eventually
@@ -156,25 +156,35 @@ async def test_a_cancelled_event_leaves_the_line(deployment: Deployment) -> None
         assert shown["models"][0]["waiting"] == 0
 
 
+@pytest.mark.parametrize(
+    ("seconds", "count"), [(12, 100), pytest.param(60, 600, marks=[pytest.mark.long, pytest.mark.timeout(300)])]
+)
 async def test_a_provider_that_is_down_costs_few_calls_and_no_event(
-    deployment: Deployment, provider: FakeProvider
+    deployment: Deployment, provider: FakeProvider, seconds: int, count: int
 ) -> None:
-    down_until = time.monotonic() + 12
+    down_until = time.monotonic() + seconds
 
     def answer(_: Json) -> Step:
         return Status(500) if time.monotonic() < down_until else Text("Here you are.")
 
     provider.answer = answer
     deployment.worker(CHATKIT_LIMITS='{"models": {"*": {"concurrency": 5}}}')
-    waiting = events(100)
-    publish(deployment, *waiting)
+    waiting = events(count)
+    following = message_event(str(waiting[0].thread_id), "and then?")
+    publish(deployment, *waiting, following)
     async with deployment.lanes() as lanes:
-        await comes_to(lanes, waiting[-1], EventState.WAITING_LIMIT)
+        await comes_to(lanes, waiting[-1], EventState.WAITING_LIMIT, within=30)
         assert (await run(deployment, "stats", "--json")).records[0]["models"]["gpt-4.1"].endswith("circuit open")
-        for event in waiting:
-            assert await ended(lanes, event, within=40) is EventState.DONE
+        for event in (*waiting, following):
+            assert await ended(lanes, event, within=seconds + 60) is EventState.DONE
         assert (await lanes.depth()).dead == {}
-    assert len(provider.calls) <= 110 + 4  # events, a tenth more, and the probes of twelve seconds
+    probes = 5  # after 5, 10, 20, 40 and 60 seconds
+    assert len(provider.calls) <= (count + 1) * 1.1 + probes
+    answered = [call.body["input"] for call in provider.calls if isinstance(call.step, Text)]
+    texts = [str(body) for body in answered]
+    assert next(i for i, text in enumerate(texts) if "question 0'" in text) < next(
+        i for i, text in enumerate(texts) if "and then?" in text
+    )  # the order of the conversation is kept
 
 
 async def test_while_the_circuit_is_open_the_fallback_model_answers(
