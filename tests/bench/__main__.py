@@ -1,10 +1,10 @@
-"""`python -m tests.bench [a] … [f] [--smoke]`: print each benchmark's table. Never fails on a time."""
+"""`python -m tests.bench [a] … [g] [--smoke]`: print each benchmark's table. Never fails on a time."""
 
 import argparse
 import os
 import platform
 
-from tests.bench import backlog, first_frame, in_flight, light_events, parked, turn_cpu
+from tests.bench import backlog, fairness, first_frame, in_flight, light_events, parked, turn_cpu
 from tests.bench.sizes import FULL, SMOKE
 from tests.bench.table import show
 
@@ -15,6 +15,7 @@ BENCHMARKS = {
     "d": turn_cpu.run,
     "e": backlog.run,
     "f": parked.run,
+    "g": fairness.run,
 }
 
 
@@ -23,7 +24,7 @@ def main() -> None:
     parser.add_argument(
         "which",
         nargs="*",
-        help="a light events, b turns in flight, c first frame, d CPU, e backlog, f parked",
+        help="a light events, b turns in flight, c first frame, d CPU, e backlog, f parked, g fairness",
     )
     parser.add_argument("--smoke", action="store_true", help="tiny numbers: does it still run?")
     asked = parser.parse_args()

@@ -20,6 +20,7 @@ class Sizes:
     backlog: int = 2_000
     backlog_rpm: int = 2_400
     parked: int = 100_000
+    flood: int = 5_000
 
 
 FULL = Sizes()
@@ -34,4 +35,5 @@ SMOKE = Sizes(
     cpu_turns=10,
     backlog=40,
     parked=2_000,
+    flood=200,
 )
