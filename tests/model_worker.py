@@ -14,11 +14,13 @@ from workers.testing.model import DeltaModel
 
 
 class TouchyModel(DeltaModel):
-    """Dies of a word, and takes its process with it."""
+    """Dies of one word, and takes its process with it; trips over another."""
 
     def _answer(self, input_: Any) -> Answer:
         if "poison" in str(input_):
             os.kill(os.getpid(), signal.SIGKILL)
+        if "stumble" in str(input_):
+            raise KeyError("a bug of the program")
         return super()._answer(input_)
 
 

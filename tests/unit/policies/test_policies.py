@@ -28,6 +28,7 @@ from schemas.outcome import (
     RetryReason,
 )
 from tests.builders import NOW, create_event, delivery_of, feedback_event
+from tests.unit.policies.test_rate_limit import NotedLimits
 from workers.dispatch import Dispatcher, Numbers, numbers_of
 from workers.errors import (
     AuthenticationError,
@@ -46,6 +47,7 @@ from workers.policies.dead_letter import DeadLetterPolicy
 from workers.policies.deadline import DeadlinePolicy
 from workers.policies.delivery import Delivery, StopSignal
 from workers.policies.filter import FilterPolicy, Patterns
+from workers.policies.rate_limit import RateLimitPolicy
 from workers.policies.retry import Backoff, RetryPolicy
 from workers.policies.worker_lost import WorkerLostPolicy
 from workers.setting_types import EventFilter
@@ -58,6 +60,7 @@ POLICIES: list[Policy] = [
     DeadlinePolicy(lambda: NOW, timedelta(hours=1)),
     FilterPolicy({"tenant": ["*"]}, {"type": ["chatkit.ui.*"]}),
     RetryPolicy(BACKOFF, max_attempts=3),
+    RateLimitPolicy(NotedLimits()),
 ]
 
 
