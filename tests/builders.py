@@ -7,6 +7,7 @@ from typing import Any
 from schemas.events import Event, parse_event
 from workers.ends import Ends
 from workers.lanes.lanes import Lanes
+from workers.lanes.ports import Waker
 from workers.policies.delivery import Delivery, Lease
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -62,6 +63,6 @@ def delivery_of(event: Event, **changes: Any) -> Delivery:
     return Delivery(**fields)
 
 
-def no_floods(lanes: Lanes) -> Ends:
+def no_floods(lanes: Lanes, waker: Waker) -> Ends:
     """What follows an end where no number of dead letters is a flood."""
-    return Ends(lanes.pauses, flood_ratio=2, flood_least=1)
+    return Ends(lanes.pauses, lanes.sign_ins, waker, flood_ratio=2, flood_least=1)

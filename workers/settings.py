@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -136,6 +137,12 @@ class Settings(BaseSettings):
     def scripted(self) -> bool:
         """Whether the scripted model answers, because no provider is configured."""
         return self.openai_api_key is None and self.openai_base_url is None
+
+    @property
+    def key_fingerprint(self) -> str:
+        """Says whether the provider's key is another than before, and nothing else about it."""
+        key = self.openai_api_key.get_secret_value() if self.openai_api_key else ""
+        return sha256(f"{self.openai_base_url} {key}".encode()).hexdigest()[:16]
 
 
 def load_settings() -> Settings:

@@ -57,7 +57,9 @@ class Worker:
         """Run an event as a woken worker does."""
         keeper = LeaseKeeper(self.lanes, self.state, self.keys, lease=timedelta(seconds=10))
         dispatcher = Dispatcher(Settings(), self.turns, self.turns)
-        runner = EventRunner(self.lanes, keeper, self, dispatcher, Settler("w1"), self.take_back, no_floods(self.lanes))
+        runner = EventRunner(
+            self.lanes, keeper, self, dispatcher, Settler("w1"), self.take_back, no_floods(self.lanes, self)
+        )
         return await runner.run(event.lane, event.event_id)
 
     async def die(self, event: Event) -> None:

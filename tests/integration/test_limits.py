@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from schemas.events import Event
+from schemas.events import Event, parse_event
 from schemas.outcome import EventState
 from schemas.records import EventStatus
 from tests.builders import create_event, message_event
@@ -15,7 +15,7 @@ from tests.cli_process import Finished, cli
 from tests.deployment import SERVICE, Deployment
 from tests.eventually import eventually
 from tests.fake_provider import FakeProvider, Hang, Json, Status, Step, Text
-from tests.integration.test_worker import ended, publish
+from tests.integration.test_worker import ended, frames, publish
 from workers.lanes.lanes import Lanes
 
 pytestmark = pytest.mark.redis
@@ -56,6 +56,12 @@ async def comes_to(lanes: Lanes, event: Event, state: EventState, within: float 
 
     assert await eventually(there, within=within)
     return await status(lanes, event)
+
+
+def session_start(event: Event) -> Event:
+    """Of the user of an event."""
+    who = {"source": "/tests", "id": f"signed-in-{event.event_id}", "tenant": event.tenant, "userid": event.userid}
+    return parse_event({**who, "specversion": "1.0", "type": "chatkit.session.start", "data": {}})
 
 
 def events(count: int, **attributes: Any) -> list[Event]:
@@ -201,7 +207,7 @@ async def test_while_the_circuit_is_open_the_fallback_model_answers(
     assert sum(call.body["model"] == "small" for call in provider.calls) == 20
 
 
-async def test_credentials_that_are_refused_wait_for_new_ones(deployment: Deployment, provider: FakeProvider) -> None:
+async def test_nobody_signs_in_before_the_deadline(deployment: Deployment, provider: FakeProvider) -> None:
     deployment.worker()
     provider.plan(Status(401))
     soon = create_event("question", expirytime=_in(10))
@@ -210,10 +216,40 @@ async def test_credentials_that_are_refused_wait_for_new_ones(deployment: Deploy
         # its deadline comes before the next look: what nobody has signed in for is for an operator
         assert await ended(lanes, soon) is EventState.DEAD
         assert (await status(lanes, soon)).reason == "authentication"
-        provider.plan(Status(401))
-        [later] = events(1)
-        publish(deployment, later)
-        assert (await comes_to(lanes, later, EventState.WAITING_LIMIT)).reason == "authentication"
+
+
+@pytest.mark.parametrize("way", ["session", "session.start", "another key"])
+async def test_credentials_that_are_refused_wait_for_new_ones(
+    deployment: Deployment, provider: FakeProvider, way: str
+) -> None:
+    worker = deployment.worker()
+    provider.answer = lambda _: Status(401)
+    event, theirs = create_event("question"), create_event("question", userid="u2")
+    publish(deployment, event, theirs)
+    async with deployment.lanes() as lanes:
+        for one in (event, theirs):
+            waiting = await comes_to(lanes, one, EventState.WAITING_LIMIT)
+            assert (waiting.reason, waiting.attempt) == ("authentication", 1)
+            assert b"sign in again" in await frames(deployment, lanes, one)
+        provider.answer = lambda _: Text("Welcome back.")
+
+        since = time.monotonic()
+        if way == "session":
+            async with httpx.AsyncClient(base_url=deployment.gateway(), headers=SERVICE) as http:
+                answer = await http.post("/v1/sessions", json={"user": event.userid, "tenant": event.tenant})
+                assert answer.status_code == 200, answer.text
+        elif way == "session.start":
+            publish(deployment, session_start(event))
+        else:
+            worker.stop()
+            deployment.worker(OPENAI_API_KEY="sk-another")
+        assert await ended(lanes, event) is EventState.DONE
+        assert time.monotonic() - since < 25  # its own alarm comes after 30 s or more
+        if way == "another key":
+            assert await ended(lanes, theirs) is EventState.DONE
+        else:
+            assert (await status(lanes, theirs)).state is EventState.WAITING_LIMIT
+        assert (await status(lanes, event)).attempt == 1
 
 
 async def test_an_account_without_quota_is_a_dead_letter_and_opens_the_circuit(

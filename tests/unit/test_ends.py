@@ -1,17 +1,20 @@
 """The flood guard, and what Sentry is told of a dead letter."""
 
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 import sentry_sdk
 
-from schemas.outcome import DeadLettered, DeadReason, Done, ErrorRecord, EventState, Outcome
+from schemas.events import parse_event
+from schemas.outcome import DeadLettered, DeadReason, Done, ErrorRecord, EventState, Outcome, Parked, ParkReason
 from tests.builders import create_event, delivery_of, feedback_event
 from tests.lane_builders import Deployment
 from tests.unit.telemetry.test_sentry import Kept, sentry
 from workers.ends import Ends
 from workers.lanes.pauses import Paused
+from workers.lanes.records import Settlement, Wake
 
 __all__ = ["sentry"]
 
@@ -19,9 +22,23 @@ DEAD = DeadLettered(DeadReason.PERMANENT, ErrorRecord(kind="BadRequestError", me
 CREATE = Paused("type", "chatkit.threads.create")
 
 
+class Woken(list[Wake]):
+    """A waker that remembers."""
+
+    async def wake(self, wakes: Sequence[Wake]) -> None:
+        self += wakes
+
+
 @pytest.fixture
-def ends(deployment: Deployment) -> Ends:
-    return Ends(deployment.lanes.pauses, flood_ratio=0.5, flood_least=4, clock=lambda: deployment.clock.us / 1_000_000)
+def woken() -> Woken:
+    return Woken()
+
+
+@pytest.fixture
+def ends(deployment: Deployment, woken: Woken) -> Ends:
+    lanes = deployment.lanes
+    seconds = lambda: deployment.clock.us / 1_000_000  # noqa: E731
+    return Ends(lanes.pauses, lanes.sign_ins, woken, flood_ratio=0.5, flood_least=4, clock=seconds)
 
 
 async def end(ends: Ends, *outcomes: Outcome) -> None:
@@ -67,3 +84,23 @@ async def test_sentry_is_told_once_of_each_dead_letter_and_of_nothing_else(ends:
     assert told["tags"]["event_type"] == "chatkit.threads.create"
     assert told["extra"]["event_id"] == event.event_id
     assert "secret" not in json.dumps(told, default=str)
+
+
+async def test_a_refused_sign_in_is_an_alert_and_a_session_that_starts_lets_it_go_on(
+    ends: Ends, deployment: Deployment, woken: Woken, caplog: pytest.LogCaptureFixture
+) -> None:
+    question = create_event("my secret question")
+    lease = await deployment.started(question)
+    parked = Parked(ParkReason.AUTHENTICATION, timedelta(minutes=1))
+    await deployment.lanes.settle([Settlement(lease, parked, delay=parked.delay)])
+    await ends.note([(delivery_of(question, lease=lease), parked, EventState.WAITING_LIMIT)])
+    [alert] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert alert.msg == "sign_in_refused"
+    assert "secret" not in str(vars(alert))
+
+    for user in ("somebody_else", question.userid):
+        assert not woken
+        start = {"specversion": "1.0", "id": user, "source": "/tests", "type": "chatkit.session.start"}
+        begun = parse_event({**start, "tenant": question.tenant, "userid": user, "data": {}})
+        await ends.note([(delivery_of(begun), Done(), EventState.DONE)])
+    assert [wake.event_id for wake in woken] == [question.event_id]

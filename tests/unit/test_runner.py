@@ -58,7 +58,7 @@ class Bench:
 
         dispatcher = Dispatcher(Settings.model_validate(settings), turns=noted, light=noted)
         return EventRunner(
-            self.lanes, self.keeper, self, dispatcher, Settler("w1"), self.take_back, no_floods(self.lanes)
+            self.lanes, self.keeper, self, dispatcher, Settler("w1"), self.take_back, no_floods(self.lanes, self)
         )
 
     async def take_back(self, delivery: Delivery) -> Sequence[bytes]:

@@ -11,6 +11,7 @@ from chatkit.store import NotFoundError as StoreNotFoundError
 
 from schemas.chatkit import (
     HiddenContextItem,
+    ProgressUpdateEvent,
     SDKHiddenContextItem,
     ThreadItemDoneEvent,
     ThreadItemRemovedEvent,
@@ -27,7 +28,7 @@ from workers.chat.ports import NO_ACTIONS, ActionHandlers, Frames, FrameSource, 
 from workers.chat.server import ReadServer, WorkerChatServer
 from workers.chat.store import SqlStore
 from workers.chat.unit_of_work import TurnStore
-from workers.errors import CancelRequestedError, NotFoundError, PermanentError, TransientError
+from workers.errors import AuthenticationError, CancelRequestedError, NotFoundError, PermanentError, TransientError
 from workers.lanes.records import Owner
 from workers.policies.delivery import Delivery
 
@@ -37,6 +38,7 @@ FINAL = b'"allow_retry":false'
 CREATE = "chatkit.threads.create"
 UNFIT = "the request does not fit the thread"
 CANCELLED_TEXT = "The user cancelled the stream. Stop responding to the prior request."
+SIGN_IN = frame_of(ProgressUpdateEvent(icon="keys", text="Please sign in again: this message waits until you have."))
 STOPPED_TEXT = "The stream was stopped. Stop responding to the prior request."
 
 
@@ -93,6 +95,8 @@ class TurnHandler:
             async with asyncio.timeout(self._longest_seconds):
                 await self._turn(delivery, context, frames)
         except Exception as error:
+            if isinstance(error, AuthenticationError):
+                await frames.send(SIGN_IN)
             # Whoever takes back what was shown must find all of it in the stream, and nothing may come after it.
             await frames.flush()
             if isinstance(error, TimeoutError):

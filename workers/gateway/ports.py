@@ -11,6 +11,7 @@ from workers.lanes.connection import State
 from workers.lanes.dead_letters import DeadLetters
 from workers.lanes.ports import Waker
 from workers.lanes.records import Accepted, Cancellation, Owner, Refused
+from workers.lanes.sign_ins import SignIns
 from workers.limits.limiter import Limiter
 from workers.sessions.tokens import Identity
 from workers.settings import Settings
@@ -28,6 +29,9 @@ class GatewayLanes(Protocol):
 
     @property
     def dead_letters(self) -> DeadLetters: ...
+
+    @property
+    def sign_ins(self) -> SignIns: ...
 
     async def body(self, event_id: str) -> str | None:
         """The event as it was accepted, as JSON."""

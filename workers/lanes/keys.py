@@ -43,6 +43,15 @@ class Keys:
         """The channel that tells workers which running event is to be stopped."""
         return f"{self.prefix}:cancel"
 
+    def sign_in(self, owner: str) -> str:
+        """The hash of events that wait for their user to sign in again; the set `sign_ins` names all of these."""
+        return f"{self.prefix}:sign-in:{owner}"
+
+    @property
+    def sign_ins(self) -> str:
+        """The set of all that waits for a sign-in, by its key."""
+        return f"{self.prefix}:sign-ins"
+
     @property
     def limits(self) -> str:
         """What every key of the limits begins with: one tag, so that one script sees them all."""

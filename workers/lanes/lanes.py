@@ -49,6 +49,7 @@ from workers.lanes.records import (
     Wake,
 )
 from workers.lanes.scripts import Argument, Call, Clock, pipeline_of, script
+from workers.lanes.sign_ins import SignIns
 from workers.lanes.views import LaneViews
 from workers.policies.delivery import Lease
 
@@ -76,6 +77,7 @@ class Lanes(LaneViews):
         super().__init__(state, keys, clock)
         self.dead_letters = DeadLetters(state, keys, clock)
         self.pauses = Pauses(state, keys, clock)
+        self.sign_ins = SignIns(state, keys, self.rouse)
         self._owner = owner
         self._lease_ms = _ms(lease)
         self._lane_bound = max_waiting_per_lane

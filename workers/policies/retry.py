@@ -57,7 +57,7 @@ class RetryPolicy:
     backoff: Backoff
     max_attempts: int
     wait: Backoff = Backoff(timedelta(seconds=1), timedelta(seconds=15))
-    sign_in: Backoff = Backoff(timedelta(seconds=30), timedelta(seconds=30))
+    sign_in: Backoff = Backoff(timedelta(seconds=60), timedelta(seconds=60))
 
     async def __call__(self, delivery: Delivery, call_next: Handler) -> Outcome:
         try:

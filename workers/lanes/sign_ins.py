@@ -1,0 +1,66 @@
+"""Who waits for somebody to sign in again, and what wakes them: a sign-in of their user, or a changed key of ours.
+
+All of it may be lost: the alarm of an event that waits has it tried again every minute.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from workers.lanes.connection import State
+from workers.lanes.keys import Keys
+from workers.lanes.records import Owner, RouseResult, Wake
+from workers.lanes.scripts import pipeline_of
+from workers.policies.delivery import Delivery
+
+KEPT = timedelta(hours=24)
+ALERT_EVERY = timedelta(minutes=10)
+
+Rousing = Callable[[Sequence[Wake]], Awaitable[list[RouseResult]]]
+
+
+class SignIns:
+    """Events that were refused for want of a valid sign-in, by the user that they belong to."""
+
+    def __init__(self, state: State, keys: Keys, rouse: Rousing) -> None:
+        """`rouse` is that of the lanes."""
+        self._state, self._keys, self._rouse_lanes = state, keys, rouse
+
+    async def wait(self, deliveries: Iterable[tuple[Delivery, str]]) -> bool:
+        """Note events that wait, each with its queue. True when nobody has been alerted of such for some minutes."""
+        pipeline = pipeline_of(self._state)
+        for delivery, queue in deliveries:
+            event, lane = delivery.event, delivery.lease.lane
+            key = self._keys.sign_in(f"{event.tenant}/{event.userid}")
+            pipeline.hset(key, event.event_id, f"{lane} {event.type} {queue}")
+            pipeline.pexpire(key, KEPT)
+            pipeline.sadd(self._keys.sign_ins, key)
+        pipeline.set(f"{self._keys.sign_ins}:told", 1, nx=True, px=ALERT_EVERY)
+        return bool((await pipeline.execute())[-1])
+
+    async def signed_in(self, owners: Collection[Owner]) -> list[Wake]:
+        """These users have signed in: what waited for it is due, and is to be woken."""
+        return await self._rouse({self._keys.sign_in(f"{owner.tenant}/{owner.user}") for owner in owners})
+
+    async def key_is(self, fingerprint: str) -> list[Wake]:
+        """Our own key, as a worker that starts has it. If it is another than before, all that waits is to be woken."""
+        before: Any = await self._state.getset(f"{self._keys.sign_ins}:key", fingerprint)
+        if before is None or before == fingerprint.encode():
+            return []
+        everybody: Any = await self._state.smembers(self._keys.sign_ins)
+        return await self._rouse({key.decode() for key in everybody})
+
+    async def _rouse(self, keys: Collection[str]) -> list[Wake]:
+        taking = pipeline_of(self._state)
+        for key in keys:
+            taking.hgetall(key)
+            taking.delete(key)
+            taking.srem(self._keys.sign_ins, key)
+        wakes = [
+            Wake(lane, event_id.decode(), type_, queue)
+            for waiting in (await taking.execute())[::3]
+            for event_id, text in waiting.items()
+            for lane, type_, queue in [text.decode().split(" ")]
+        ]
+        answers = zip(wakes, await self._rouse_lanes(wakes), strict=True)
+        return [wake for wake, answer in answers if answer == "wake"]
