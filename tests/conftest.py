@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests import services
@@ -11,6 +12,14 @@ from tests import services
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", default=False, help="run the minutes-long chaos and load tests too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Property tests take the same examples each time, so that a red run says something of the change: `--long` looks
+    for new ones."""
+    hypothesis.settings.register_profile("same", derandomize=True)
+    if not config.getoption("--long"):
+        hypothesis.settings.load_profile("same")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,7 +1,8 @@
 """A hypothesis state machine that drives the scripts and the model side by side.
 
-Crashes, lost replies, lost and doubled wake-ups, stale workers, cancels at any moment, one event published to two
-lanes, forgotten scripts: after each step the state equals the model's, and the invariants hold on the raw keys.
+Crashes, lost replies, lost and doubled wake-ups, stale workers, cancels at any moment, an event published to two lanes,
+pauses, redriven and forgotten dead letters, forgotten scripts: after each step the state equals the model's, and the
+invariants hold on the raw keys.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -31,18 +33,34 @@ from schemas.outcome import (
     ReleaseReason,
     Retry,
 )
+from tests.builders import message_event
 from tests.lane_builders import LEASE, QUEUE, TurnedClock, dead, event, lanes_on, retry
 from tests.lane_model import LaneModel
 from workers.lanes.connection import State
+from workers.lanes.dead_letters import TRYING_AGAIN
 from workers.lanes.keys import Keys
+from workers.lanes.pauses import Paused
 from workers.lanes.records import Append, Begun, Settlement, Start, Wake
 from workers.lanes.scripts import pipeline_of
 from workers.policies.delivery import Lease
 
 THREADS = ("thr_a", "thr_b", "thr_c")
 NAMES = tuple(f"e{number}" for number in range(7))
-EVENTS = {event(name).event_id: name for name in NAMES}
-LANES = tuple(event("e0", thread).lane for thread in THREADS)
+TURNS = NAMES[:4]
+"""A turn that has begun supersedes what died before it."""
+
+
+@cache
+def published(name: str, thread: str = THREADS[0]) -> Event:
+    """An event of either kind; the same name is the same event, whatever thread it says."""
+    if name in TURNS:
+        return message_event(thread, id=name, tenant="acme")
+    return event(name, thread)
+
+
+EVENTS = {published(name).event_id: name for name in NAMES}
+LANES = tuple(published("e0", thread).lane for thread in THREADS)
+PAUSE = Paused("queue", QUEUE)
 PER_LANE, WAITING, MAX_DEAD, SHARDS = 4, 12, 2, 2
 
 index = st.integers(min_value=0, max_value=1_000)
@@ -92,7 +110,8 @@ class LaneMachine(RuleBasedStateMachine):
         self.runs: list[Begun] = []
         self.starts: list[tuple[Start, int]] = []
         self.settlements: list[Settlement] = []
-        self.begun_order: dict[str, list[int]] = {lane: [] for lane in LANES}
+        self.begun_order: dict[str, list[str]] = {lane: [] for lane in LANES}
+        self.forced: set[str] = set()
         self.ended: dict[str, Any] = {}
         self.raw: Raw | None = None
 
@@ -121,7 +140,7 @@ class LaneMachine(RuleBasedStateMachine):
 
     @rule(batch=publications)
     def publish(self, batch: list[tuple[str, str]]) -> None:
-        events: list[Event] = [event(name, thread) for name, thread in batch]
+        events = [published(name, thread) for name, thread in batch]
         answers = self.loop.run(self.workers[0].accept([(item, QUEUE) for item in events]))
         assert answers == [self.model.accept(item, QUEUE) for item in events]
         self.wakes += [answer.wake for answer in answers if getattr(answer, "wake", None)]
@@ -133,8 +152,9 @@ class LaneMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from([*NAMES, "never published"]), reason=st.sampled_from(CancelReason))
     def cancel(self, name: str, reason: CancelReason) -> None:
-        answer = self.loop.run(self.workers[1].cancel(event(name).event_id, reason))
-        assert answer == self.model.cancel(event(name).event_id, reason)
+        id_ = published(name).event_id
+        answer = self.loop.run(self.workers[1].cancel(id_, reason))
+        assert answer == self.model.cancel(id_, reason)
         self.wakes += [answer.wake] if answer.wake else []
 
     # -- what workers do
@@ -149,7 +169,7 @@ class LaneMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), lane=st.sampled_from([None, None, None, *LANES]), worker=st.integers(0, 1))
     def take_up_anything(self, name: str, lane: str | None, worker: int) -> None:
-        id_ = event(name).event_id
+        id_ = published(name).event_id
         self._begin(Start(lane or self.model.where.get(id_, LANES[0]), id_, uuid.uuid4().hex), worker)
 
     @precondition(lambda self: self.starts)
@@ -163,7 +183,8 @@ class LaneMachine(RuleBasedStateMachine):
         self.starts.append((start, worker))
         if isinstance(answer, Begun) and answer not in self.runs:
             self.runs.append(answer)
-            self.begun_order[start.lane].append(answer.acceptance)
+            self.begun_order[start.lane].append(answer.lease.event_id)
+            self._check_order(start.lane)
 
     @precondition(lambda self: self.runs)
     @rule(which=index, shift=st.sampled_from([0, 0, 0, -1, -2, 1]), count=st.integers(1, 3))
@@ -260,15 +281,75 @@ class LaneMachine(RuleBasedStateMachine):
     async def _forget_scripts(self) -> None:
         await self.state.script_flush()
 
-    @rule(lane=st.sampled_from(LANES), on=st.sampled_from([False, False, False, True]))
-    def pause(self, lane: str, on: bool) -> None:
-        key = f"{self.keys.tag_of(lane)}paused"
-        self.loop.run(self._set_member(key, on))
-        self.model.shard(lane).paused = on
+    @rule(on=st.sampled_from([False, False, False, True]))
+    def pause(self, on: bool) -> None:
+        pauses = self.workers[0].pauses
+        if on:
+            assert self.loop.run(pauses.pause(PAUSE)) is not self.model.paused
+            self.model.paused = True
+        else:
+            assert self.loop.run(pauses.resume(PAUSE)) == self.model.resume()
 
-    async def _set_member(self, key: str, on: bool) -> None:
-        state: Any = self.state
-        await (state.sadd(key, f"queue:{QUEUE}") if on else state.srem(key, f"queue:{QUEUE}"))
+    @precondition(lambda self: self.model.lanes)
+    @rule(which=index, ms=durations)
+    def a_lane_is_refused_while_all_is_paused(self, which: int, ms: int) -> None:
+        self.pause(on=True)
+        name = sorted(self.model.lanes)[which % len(self.model.lanes)]
+        self._begin(Start(name, self.model.lanes[name].waiting[0], uuid.uuid4().hex), 0)
+        self.time_passes(ms)
+        self.pause(on=False)
+
+    @precondition(lambda self: self._live_leases())
+    @rule(which=index, ms=st.sampled_from([0, 1_999, 2_000]))
+    def an_event_waits_and_is_roused(self, which: int, ms: int) -> None:
+        live = self._live_leases()
+        lease, delay = live[which % len(live)], timedelta(seconds=2)
+        self._settle(Settlement(lease, Parked(ParkReason.RATE_LIMIT, delay), delay=delay))
+        self.time_passes(ms)
+        self._rouse(lease.event_id)
+
+    @rule(name=st.sampled_from(NAMES), lane=st.sampled_from([None, *LANES]))
+    def rouse_anything(self, name: str, lane: str | None) -> None:
+        self._rouse(published(name).event_id, lane)
+
+    def _rouse(self, id_: str, lane: str | None = None) -> None:
+        wake = Wake(lane or self.model.where.get(id_, LANES[0]), id_, "any", QUEUE)
+        assert self.loop.run(self.workers[0].rouse([wake])) == [self.model.rouse(wake)]
+
+    @precondition(lambda self: self._live_leases())
+    @rule(which=index, force=st.sampled_from([False, False, True]), later=st.integers(0, 2))
+    def an_event_dies_and_is_redriven(self, which: int, force: bool, later: int) -> None:
+        """Meanwhile its lane may go on."""
+        live = self._live_leases()
+        lease = live[which % len(live)]
+        self._settle(dead(lease))
+        for _ in range(later):
+            if lane := self.model.lanes.get(lease.lane):
+                self._begin(Start(lease.lane, lane.waiting[0], uuid.uuid4().hex), 0)
+                self._settle(Settlement(self.runs[-1].lease, Done()))
+        self._redrive(lease.event_id, force=force)
+
+    def _live_leases(self) -> list[Lease]:
+        return [run.lease for run in self.runs if self.model.held_lane(run.lease) is not None]
+
+    @rule(name=st.sampled_from(NAMES), force=st.booleans())
+    def redrive_anything(self, name: str, force: bool) -> None:
+        self._redrive(published(name).event_id, force=force)
+
+    def _redrive(self, id_: str, *, force: bool) -> None:
+        answer = self.loop.run(self.workers[0].dead_letters.redrive(id_, force=force))
+        assert answer == self.model.redrive(id_, TRYING_AGAIN, force=force)
+        if answer.result == "redriven":
+            self.ended.pop(id_, None)
+            self.forced |= {id_} if force else set()
+        self.wakes += [answer.wake] if answer.wake else []
+
+    @precondition(lambda self: self.model.in_state(EventState.DEAD))
+    @rule(which=index)
+    def purge(self, which: int) -> None:
+        dead_ones = self.model.in_state(EventState.DEAD)
+        id_ = dead_ones[which % len(dead_ones)]
+        assert self.loop.run(self.workers[0].dead_letters.purge([id_])) == self.model.purge(id_)
 
     def _sweep(self) -> list[Wake]:
         wakes: list[Wake] = self.loop.run(self.workers[0].sweep())
@@ -278,8 +359,7 @@ class LaneMachine(RuleBasedStateMachine):
 
     def _heal(self) -> None:
         """No more faults: with nothing but the alarms, every accepted event ends."""
-        for lane in LANES:
-            self.pause(lane, on=False)
+        self.pause(on=False)
         for _ in range(4 * len(self.model.events) + 4):
             if not self.model.lanes:
                 break
@@ -302,11 +382,18 @@ class LaneMachine(RuleBasedStateMachine):
         live = {id_ for id_, fields in raw.events.items() if not EventState(fields["state"]).ended}
         assert raw.open == live == {id_ for ids in raw.waiting.values() for id_ in ids}
         tally = Counter(fields["state"] for fields in raw.events.values())
+        tally[EventState.DEAD] += sum(shard.redriven for shard in self.model.shards.values())  # it counts deaths
         assert {state: raw.counts[state] for state in EventState} == {state: tally[state] for state in EventState}
         for id_, fields in raw.events.items():
             self._check_event(raw, id_, fields)
-        for lane, order in self.begun_order.items():
-            assert order == sorted(order), f"{lane} ran out of order"
+
+    def _check_order(self, lane: str) -> None:
+        """Nothing begins once a later-accepted event has, but for what was redriven: that only asks for the turns."""
+        *before, newest = [self.model.events[id_] for id_ in self.begun_order[lane]]
+        if newest.id in self.forced:
+            return
+        later = [one.id for one in before if one.acceptance > newest.acceptance and (one.is_turn or newest.lives == 1)]
+        assert not later, f"{newest.id} began after {later}"
 
     def _check_event(self, raw: Raw, id_: str, fields: dict[str, str]) -> None:
         stream = raw.streams[id_]
@@ -314,7 +401,7 @@ class LaneMachine(RuleBasedStateMachine):
         assert numbers == [f"{fields['acceptance']}-{n}" for n in range(1, len(stream) + 1)], "frames without a gap"
         ends = ["e" in entry for _, entry in stream]
         ended = EventState(fields["state"]).ended
-        assert sum(ends) == int(ended)
+        assert sum(ends) == self.model.events[id_].lives - int(not ended)
         assert not ended or ends[-1]
         lease = raw.leases[fields["lane"]]
         if fields["state"] == EventState.RUNNING:

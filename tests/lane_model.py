@@ -14,6 +14,7 @@ from schemas.outcome import (
     Released,
     Retry,
 )
+from workers.lanes.dead_letters import Redriven
 from workers.lanes.keys import Keys
 from workers.lanes.records import (
     Accepted,
@@ -25,6 +26,7 @@ from workers.lanes.records import (
     NotBegun,
     Refused,
     RenewResult,
+    RouseResult,
     Settled,
     Settlement,
     SettleRefused,
@@ -39,7 +41,7 @@ LAST_GRACE_MS = 300_000
 
 @dataclass(slots=True)
 class ModelEvent:
-    """An event: `frames` are what its clients see, `ending` the end entry after them."""
+    """An event: `frames` are what its clients see, `endings` counts the end entries among them, one for each life."""
 
     id: str
     lane: str
@@ -56,13 +58,15 @@ class ModelEvent:
     started: bool = False
     cancel: CancelReason | None = None
     frames: list[bytes] = field(default_factory=list)
-    ending: tuple[str, str] | None = None
+    endings: int = 0
+    lives: int = 1
+    is_turn: bool = False
     failures: int = 0
     settled: tuple[str, Settled] | None = None
 
     @property
     def next_frame(self) -> int:
-        return len(self.frames) + (1 if self.ending is None else 2)
+        return len(self.frames) + self.endings + 1
 
 
 @dataclass(slots=True)
@@ -95,7 +99,8 @@ class ModelShard:
     fenced: int = 0
     ended: Counter[EventState] = field(default_factory=Counter)
     letters: list[tuple[int, str]] = field(default_factory=list)
-    paused: bool = False
+    held: set[str] = field(default_factory=set)
+    redriven: int = 0
 
 
 @dataclass(slots=True)
@@ -112,6 +117,10 @@ class LaneModel:
     lanes: dict[str, ModelLane] = field(default_factory=dict)
     where: dict[str, str] = field(default_factory=dict)
     shards: defaultdict[int, ModelShard] = field(default_factory=lambda: defaultdict(ModelShard))
+    graves: dict[str, int] = field(default_factory=dict)
+    """Lanes that have buried an event, with the last turn that has begun since."""
+
+    paused: bool = False
 
     @property
     def now_ms(self) -> int:
@@ -119,6 +128,10 @@ class LaneModel:
 
     def shard(self, lane: str) -> ModelShard:
         return self.shards[self.keys.shard_of(lane)]
+
+    def in_state(self, state: EventState) -> list[str]:
+        """Ids of the events in a state."""
+        return [event.id for event in self.events.values() if event.state is state]
 
     def open_events(self, shard: int) -> list[ModelEvent]:
         """The events of a shard that have not ended."""
@@ -141,6 +154,7 @@ class LaneModel:
         shard = self.shard(lane_name)
         shard.acceptances += 1
         new = ModelEvent(event.event_id, lane_name, event.type, queue, event.to_json(), shard.acceptances, self.now_ms)
+        new.is_turn = event.needs_turn
         self.events[new.id] = new
         self.lanes[lane_name] = lane
         lane.waiting.append(new.id)
@@ -166,8 +180,11 @@ class LaneModel:
             if event.due_ms > self.now_ms:
                 return NotBegun("not_due")
             shard = self.shard(event.lane)
-            if shard.paused:
+            if self.paused:
+                shard.held.add(event.lane)
                 return NotBegun("paused")
+            if event.is_turn and self.graves.get(event.lane, event.acceptance) < event.acceptance:
+                self.graves[event.lane] = event.acceptance
             shard.epoch = max(shard.epoch + 1, self.now_us)
             event.deaths += 1
             event.state, event.started = EventState.RUNNING, True
@@ -245,7 +262,8 @@ class LaneModel:
         """Close the event; if it was the head, the lane moves on."""
         assert isinstance(frames, tuple)
         event.frames += frames
-        event.state, event.reason, event.ending, event.deaths = state, reason, (state, reason), 0
+        event.state, event.reason, event.deaths = state, reason, 0
+        event.endings += 1
         self.shard(event.lane).ended[state] += 1
         lane = self.lanes[event.lane]
         was_head = lane.waiting[0] == event.id
@@ -263,6 +281,59 @@ class LaneModel:
         letters.append((self.now_ms, event.id))
         letters.sort()
         del letters[: -self.max_dead]
+        self.graves.setdefault(event.lane, 0)
+
+    def redrive(self, event_id: str, frame: bytes, *, force: bool) -> Redriven:
+        """Another life for a dead event, in its old place."""
+        event = self.events.get(event_id)
+        if event is None or not self.purge(event_id, only_look=True):
+            return Redriven("gone")
+        if self.graves[event.lane] > event.acceptance and not force:
+            return Redriven("superseded")
+        self.purge(event_id)
+        self.shard(event.lane).redriven += 1
+        event.frames.append(frame)
+        event.state, event.attempt, event.deaths, event.due_ms = EventState.QUEUED, 1, 0, 0
+        event.accepted_ms, event.started, event.cancel, event.settled = self.now_ms, False, None, None
+        event.lives += 1
+        lane = self.lanes.setdefault(event.lane, ModelLane())
+        others = [self.events[id_] for id_ in lane.waiting]
+        place = [not other.started and other.acceptance > event.acceptance for other in others]
+        lane.waiting.insert(place.index(True) if any(place) else len(others), event.id)
+        if lane.waiting[0] != event.id:
+            return Redriven("redriven")
+        lane.alarm_ms = self.now_ms + FIRST_GRACE_MS
+        return Redriven("redriven", self.wake(event.id))
+
+    def purge(self, event_id: str, *, only_look: bool = False) -> int:
+        """Forget a dead letter; how many there were."""
+        kept = [(shard, letter) for shard in self.shards.values() for letter in shard.letters if letter[1] == event_id]
+        for shard, letter in () if only_look else kept:
+            shard.letters.remove(letter)
+        return len(kept)
+
+    def rouse(self, wake: Wake) -> RouseResult:
+        """What the event waited for has come."""
+        event = self.events.get(wake.event_id)
+        if event is None or self.keys.shard_of(event.lane) != self.keys.shard_of(wake.lane):
+            return "gone"
+        if event.state in (EventState.RUNNING, EventState.QUEUED):
+            return "coming"
+        if event.state is not EventState.WAITING_LIMIT or event.lane != wake.lane:
+            return "gone"
+        event.due_ms = self.now_ms
+        self.lanes[event.lane].alarm_ms = self.now_ms + FIRST_GRACE_MS
+        return "wake"
+
+    def resume(self) -> bool:
+        """What was refused meanwhile is looked at by the next sweep."""
+        was_paused, self.paused = self.paused, False
+        for shard in self.shards.values():
+            for name in shard.held & self.lanes.keys():
+                lane = self.lanes[name]
+                lane.grace_ms, lane.alarm_ms = FIRST_GRACE_MS, min(lane.alarm_ms, self.now_ms)
+            shard.held.clear()
+        return was_paused
 
     def cancel(self, event_id: str, reason: CancelReason) -> Cancellation:
         event = self.events.get(event_id)

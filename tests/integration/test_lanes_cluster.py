@@ -14,9 +14,9 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests import services
 from tests.conftest import leave_out
 from tests.eventually import eventually, eventually_sync
-from tests.integration.test_lanes_state_machine import profile
 from tests.lane_builders import QUEUE, deployment_on, done, event, lanes_on
 from tests.lane_machine import LaneMachine
+from tests.machine_profile import profile
 from workers.lanes.connection import connect
 from workers.lanes.keeper import LeaseKeeper
 from workers.lanes.keys import Keys

@@ -2,23 +2,11 @@
 
 import fakeredis
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.lane_machine import LaneMachine
+from tests.machine_profile import profile
 from workers.lanes.connection import State, connect
-
-
-def profile(examples: int, steps: int, *, long: bool) -> settings:
-    """The quick profile always takes the same examples; `--long` looks for new ones."""
-    return settings(
-        max_examples=examples * (20 if long else 1),
-        stateful_step_count=steps,
-        derandomize=not long,
-        deadline=None,
-        print_blob=True,
-        suppress_health_check=list(HealthCheck),
-    )
 
 
 def fake() -> State:

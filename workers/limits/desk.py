@@ -4,15 +4,17 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 from schemas.events import Event
 from workers.cancellation import raise_if_cancelled
-from workers.errors import LimiterAwayError, RateLimitedError
+from workers.errors import LimiterAwayError, OverloadError, RateLimitedError
 from workers.lanes.connection import STATE_ERRORS
 from workers.lanes.lanes import Lanes
 from workers.lanes.records import Wake
 from workers.limits.limiter import Ask, Limiter
+from workers.limits.room import Room
 from workers.policies.delivery import Delivery
 from workers.policies.rate_limit import InLine, Reserved, Used
 
@@ -43,11 +45,14 @@ class LimitDesk:
         self._limiter, self._lanes, self._wake = limiter, lanes, wake
         self._model, self._fallback, self._queue_of = model, fallback, queue_of
         self._held: set[Reserved] = set()
+        self._room = Room()
         self._corrected: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def reserve(self, delivery: Delivery) -> Reserved | InLine:
-        """Reserve all that the run needs, or stand in line."""
+        """Reserve all that the run needs, or stand in line. Raises OverloadError while this process has no room."""
+        if self._room.is_full(len(self._held)):
+            raise OverloadError("no free connection in this process", kind="PoolTimeout")
         event, lease = delivery.event, delivery.lease
         ask = Ask(
             event,
@@ -74,6 +79,9 @@ class LimitDesk:
 
     async def settle(self, reserved: Reserved, used: Used) -> None:
         """Say what was used; who gets what became free is woken meanwhile."""
+        if used.verdict == "overload":  # of this process: it says nothing about the provider
+            self._room.cut(len(self._held))
+            used = replace(used, verdict="neutral")
         self._held.discard(reserved)
         try:
             grants = await self._limiter.settle(reserved, used)

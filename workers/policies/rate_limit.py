@@ -6,13 +6,14 @@ from functools import partial
 from typing import Literal, Protocol
 
 from schemas.outcome import Done, Outcome, Parked, ParkReason
-from workers.errors import CallError, LimiterAwayError, QuotaError, RateLimitedError, TransientError
+from workers.errors import CallError, LimiterAwayError, OverloadError, QuotaError, RateLimitedError, TransientError
 from workers.policies.compose import Handler
 from workers.policies.delivery import Delivery
 
 LineReason = Literal["rate_limit", "circuit_open", "retry_budget"]
-Verdict = Literal["ok", "failed", "rate_limited", "quota", "neutral"]
-"""How the provider did: `failed` counts against its circuit, `neutral` says nothing about it."""
+Verdict = Literal["ok", "failed", "rate_limited", "quota", "overload", "neutral"]
+"""How the provider did: `failed` counts against its circuit, `neutral` says nothing about it, `overload` that this
+process runs more than it has connections for."""
 
 NOT_THE_PROVIDER = frozenset({"TransientError", "TurnTimeout", "ToolTimeoutError", "ModelBehaviorError"})
 """Kinds of transient failures that a healthy provider may see as well."""
@@ -105,6 +106,8 @@ def verdict_of(error: CallError) -> Verdict:
             return "rate_limited"
         case QuotaError():
             return "quota"
+        case OverloadError():
+            return "overload"
         case TransientError() if error.kind not in NOT_THE_PROVIDER:
             return "failed"
         case _:

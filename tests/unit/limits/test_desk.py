@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,13 +13,14 @@ from tests.builders import create_event, delivery_of
 from tests.eventually import eventually
 from tests.lane_builders import Deployment, deployment_on
 from tests.limit_builders import MODEL, Stand
-from workers.errors import LimiterAwayError, RateLimitedError
+from workers.errors import LimiterAwayError, OverloadError, RateLimitedError
 from workers.lanes.connection import connect
 from workers.lanes.keys import Keys
 from workers.lanes.records import Settlement, Wake
 from workers.limits import desk as desk_module
 from workers.limits.desk import LimitDesk
 from workers.limits.limiter import Limiter
+from workers.limits.room import Room
 from workers.policies.rate_limit import InLine, Reserved, Used
 
 
@@ -103,6 +105,35 @@ async def test_a_call_that_would_wait_for_long_gives_the_turn_back_to_the_line(d
     with pytest.raises(RateLimitedError) as raised:
         await desk.desk.next_call(reserved)
     assert raised.value.retry_after == timedelta(seconds=60)
+
+
+async def test_a_process_without_a_free_connection_runs_fewer_turns_and_slowly_more(desk: Desk, stand: Stand) -> None:
+    seconds = 0.0
+    desk.desk._room = Room(lambda: seconds)
+
+    async def reserve(name: str) -> Reserved:
+        event = create_event(name, id=name)
+        answer = await desk.desk.reserve(delivery_of(event, lease=replace(delivery_of(event).lease, token=name)))
+        assert isinstance(answer, Reserved)
+        return answer
+
+    running = [await reserve(f"a{number}") for number in range(10)]
+    await desk.desk.settle(running.pop(), Used(None, 0, "overload"))
+    assert (await stand.status()).circuit == "closed"
+    with pytest.raises(OverloadError):
+        await reserve("b")
+    for _ in range(3):  # 0.7 of ten remain
+        await desk.desk.settle(running.pop(), Used(None, 0, "ok"))
+    running.append(await reserve("c"))
+    with pytest.raises(OverloadError):
+        await reserve("d")
+    seconds = 1.5
+    running.append(await reserve("e"))
+    with pytest.raises(OverloadError):
+        await reserve("f")
+    seconds = 4.0  # more than when it was cut: no bound any more
+    for number in range(20):
+        await reserve(f"g{number}")
 
 
 async def test_what_the_provider_says_is_told_to_all_but_not_with_every_answer(desk: Desk, stand: Stand) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import fakeredis
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from tests.limit_builders import GRANT, LEASE, Stand, stand_on
+from tests.machine_profile import profile
 from workers.lanes.connection import connect
 from workers.policies.rate_limit import InLine, Reserved
 
@@ -192,16 +192,15 @@ class LimitMachine(RuleBasedStateMachine):
             self.loop.close()
 
 
-BOUNDS = settings(max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
-
-
-def test_limits_do_what_the_model_does() -> None:
-    run_state_machine_as_test(LimitMachine, settings=BOUNDS)
+@pytest.mark.timeout(3600)
+def test_limits_do_what_the_model_does(request: pytest.FixtureRequest) -> None:
+    run_state_machine_as_test(LimitMachine, settings=profile(40, 40, long=request.config.getoption("--long")))
 
 
 @pytest.mark.redis
-def test_limits_do_what_the_model_does_on_redis(redis_url: str) -> None:
+@pytest.mark.timeout(3600)
+def test_limits_do_what_the_model_does_on_redis(request: pytest.FixtureRequest, redis_url: str) -> None:
     class OnRedis(LimitMachine):
         url = redis_url
 
-    run_state_machine_as_test(OnRedis, settings=BOUNDS)
+    run_state_machine_as_test(OnRedis, settings=profile(100, 40, long=request.config.getoption("--long")))

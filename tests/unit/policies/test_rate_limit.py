@@ -91,7 +91,7 @@ async def test_while_the_limits_cannot_be_asked_no_model_is_called() -> None:
         (RateLimitedError("HTTP 429", retry_after=timedelta(seconds=7)), "rate_limited"),
         (QuotaError("HTTP 403"), "quota"),
         (AuthenticationError("HTTP 401"), "neutral"),
-        (OverloadError("no free connection"), "neutral"),
+        (OverloadError("no free connection"), "overload"),
         (PermanentError("HTTP 400"), "neutral"),
         (KeyError("a bug"), "neutral"),
         (asyncio.CancelledError(), "neutral"),

@@ -8,11 +8,11 @@
 --@include clock.lua
 local tag, id, lane = KEYS[1], ARGV[2], ARGV[3]
 local key = tag .. 'event:' .. id
-local state = redis.call('HGET', key, 'state')
+local state, its_lane = unpack(redis.call('HMGET', key, 'state', 'lane'))
 if state == 'running' or state == 'queued' then
   return 'coming'
 end
-if state ~= 'waiting_limit' then
+if state ~= 'waiting_limit' or its_lane ~= lane then
   return 'gone'
 end
 local now_ms = math.floor(now_us(ARGV[1]) / 1000)
