@@ -9,7 +9,7 @@ from types import TracebackType
 
 import httpx
 
-from tests.web_process import gateway_process
+from tests.web_process import flower_process, gateway_process
 from tests.worker_process import WorkerProcess
 from workers.chat.database import Database
 from workers.lanes.connection import connect
@@ -61,6 +61,10 @@ class Deployment:
     def gateway(self, **environment: str) -> str:
         """Start a gateway; its address."""
         return self._children.enter_context(gateway_process({**self.environment, **environment}))
+
+    def flower(self) -> str:
+        """Start Flower; its address."""
+        return self._children.enter_context(flower_process(self.environment))
 
     @asynccontextmanager
     async def lanes(self) -> AsyncIterator[Lanes]:

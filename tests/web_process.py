@@ -1,9 +1,9 @@
-"""An ASGI app in a process of its own, on a free port of the loopback, ended by pid."""
+"""A web server in a process of its own, on a free port of the loopback, ended by pid."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import httpx
@@ -16,14 +16,33 @@ from tests.worker_process import ROOT
 @contextmanager
 def web_process(app: str, environment: Mapping[str, str], *options: str) -> Iterator[str]:
     """Serve `app` until the block ends; gives its address once `/healthz` answers."""
-    address = f"http://127.0.0.1:{(port := free_port())}"
-    command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--log-level", "warning", *options]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment})
+    port = free_port()
+    command = ["uvicorn", app, "--port", str(port), "--log-level", "warning", *options]
+    with serving(command, port, environment, health="/healthz") as address:
+        yield address
+
+
+@contextmanager
+def flower_process(environment: Mapping[str, str]) -> Iterator[str]:
+    """Flower, with its HTTP API open to whoever can reach it."""
+    port = free_port()
+    command = ["workers.cli", "flower", "--port", str(port), "--logging=warning"]
+    with serving(
+        command, port, {**environment, "FLOWER_UNAUTHENTICATED_API": "true"}, health="/healthcheck"
+    ) as address:
+        yield address
+
+
+@contextmanager
+def serving(module: Sequence[str], port: int, environment: Mapping[str, str], *, health: str) -> Iterator[str]:
+    """Run a module that serves `port` until the block ends; gives its address once `health` answers."""
+    address = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen([sys.executable, "-m", *module], cwd=ROOT, env={**os.environ, **environment})
 
     def answers() -> bool:
-        assert process.poll() is None, f"{app} ended with {process.returncode}"
+        assert process.poll() is None, f"{module} ended with {process.returncode}"
         try:
-            return httpx.get(f"{address}/healthz", timeout=2).is_success
+            return httpx.get(f"{address}{health}", timeout=2).is_success
         except httpx.TransportError:
             return False
 

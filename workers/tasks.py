@@ -22,6 +22,13 @@ class DeadLetterFailure(Exception):  # noqa: N818  # Flower shows this name as t
     """Shown by Celery and Flower as FAILURE; the dead letter itself is in the lane's shard."""
 
 
+class GoesOn(CeleryRetry):  # type: ignore[misc]  # Celery has no types
+    """Shown by Celery and Flower as RETRY. Flower shows the text, where it would show Celery's own as `Retry(…)`."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 def show(task: Task, verdict: Verdict) -> str:
     """Make Celery show the verdict as it is: SUCCESS, RETRY, REVOKED, FAILURE, or ignored."""
     match verdict:
@@ -31,9 +38,10 @@ def show(task: Task, verdict: Verdict) -> str:
             return f"dropped: {reason}"
         case Retry(reason, delay) | Parked(reason, delay):
             # Raised without publishing: the lane's alarm sends the next wake-up, under the same task id.
-            raise CeleryRetry(f"{reason}, again in {delay.total_seconds():.1f} s", when=delay.total_seconds())
+            seconds = delay.total_seconds()
+            raise GoesOn(f"{reason}, again in {seconds:.1f} s", when=seconds)
         case Released(reason):
-            raise CeleryRetry(f"released: {reason}", when=0)
+            raise GoesOn(f"released: {reason}", when=0)
         case Cancelled(reason):
             task.send_event("task-revoked", terminated=True, signum=None, expired=False, reason=reason)
             raise Ignore(f"cancelled: {reason}")

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+import redis.asyncio
 
 from schemas.events import Event, parse_event
 from schemas.outcome import EventState
@@ -289,3 +290,30 @@ async def test_a_killed_worker_gives_its_place_in_flight_back(deployment: Deploy
 
 def _in(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
+
+
+async def test_while_the_limits_cannot_be_asked_no_model_is_called_and_nothing_is_lost(
+    deployment: Deployment, provider: FakeProvider
+) -> None:
+    """The node of a cluster that holds the limits is away: everything else of the state answers."""
+    operator: Any = redis.asyncio.Redis.from_url(deployment.state_url)
+    everything = ("on", ">secret", "allkeys", "allchannels", "allcommands")
+    but_the_limits = [f"~ck:{name}*" for name in ("{s", "where", "workers", "ingress", "shards", "sign")]
+    await operator.execute_command("ACL", "SETUSER", "node", *everything)
+    try:
+        deployment.worker(CHATKIT_STATE_URL=deployment.state_url.replace("://", "://node:secret@"))
+        await operator.execute_command("ACL", "SETUSER", "node", "resetkeys", *but_the_limits)
+        waiting = events(3)
+        publish(deployment, *waiting)
+        async with deployment.lanes() as lanes:
+            for event in waiting:
+                assert (await comes_to(lanes, event, EventState.WAITING_LIMIT)).reason == "limiter_away"
+            assert provider.calls == []
+            await operator.execute_command("ACL", "SETUSER", "node", "allkeys")
+            for event in waiting:
+                assert await ended(lanes, event) is EventState.DONE
+                assert (await status(lanes, event)).attempt == 1
+        assert len(provider.calls) == len(waiting)
+    finally:
+        await operator.execute_command("ACL", "DELUSER", "node")
+        await operator.aclose()
