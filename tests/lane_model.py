@@ -201,6 +201,7 @@ class LaneModel:
             next_frame=event.next_frame,
             accepted_at=datetime.fromtimestamp(event.accepted_ms / 1000, UTC),
             cancelled=event.cancel,
+            journaled=False,
         )
 
     def renew(self, lease: Lease) -> RenewResult:

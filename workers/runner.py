@@ -136,5 +136,6 @@ def delivery_of(begun: Begun, event: Event) -> Delivery:
         acceptance=begun.acceptance,
         next_frame=begun.next_frame,
         accepted_at=begun.accepted_at,
+        journaled=begun.journaled,
         stop=StopSignal(begun.cancelled),
     )

@@ -33,7 +33,7 @@ from workers.chat.ports import ActionHandler, Transcriber
 from workers.chat.reads import Reads
 from workers.chat.store import SqlStore
 from workers.chat.turn import TurnHandler
-from workers.lanes.records import Owner
+from workers.lanes.records import Owner, RecordResult
 from workers.policies.delivery import Delivery, Lease, StopSignal
 
 AT = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001  # ChatKit's times are naive and local
@@ -96,12 +96,27 @@ class RecordedFrames:
             self._recorder.before_commit()
 
 
+class MemoryJournals:
+    """Keeps the completed steps of each event."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, dict[str, bytes]] = defaultdict(dict)
+
+    async def read(self, delivery: Delivery) -> dict[str, bytes]:
+        return dict(self.entries[delivery.event.event_id])
+
+    async def write(self, delivery: Delivery, step: str, entry: bytes) -> RecordResult:
+        self.entries[delivery.event.event_id][step] = entry
+        return "recorded"
+
+
 class Chat:
     """Runs events as a worker does, attempt after attempt, and looks at what became of them."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self.responder, self.recorder = ScriptedResponder(), Recorder()
+        self.journals = MemoryJournals()
         self.actions: dict[str, ActionHandler] = {}
         self.transcriber: Transcriber | None = None
         self.light, self.reads = LightHandler(database), Reads(database)
@@ -112,13 +127,16 @@ class Chat:
         """The next delivery of an event: a new lease, and the frames of earlier attempts counted."""
         lease = Lease(event.lane, event.event_id, owner="w1", token="t1", epoch=epoch or next(self._epochs))
         next_frame = len(self.recorder.streams[event.event_id]) + 1
-        return delivery_of(event, **({"lease": lease, "next_frame": next_frame} | changes))
+        journaled = bool(self.journals.entries[event.event_id])
+        fields = {"lease": lease, "next_frame": next_frame, "journaled": journaled}
+        return delivery_of(event, **(fields | changes))
 
     def handler(self, *, longest: timedelta = timedelta(seconds=30)) -> TurnHandler:
         return TurnHandler(
             self.database,
             self.responder,
             self.recorder,
+            self.journals,
             longest=longest,
             actions=self.actions,
             transcriber=self.transcriber,
@@ -157,7 +175,7 @@ class Chat:
                 case ThreadItemAddedEvent() | ThreadItemDoneEvent() | ThreadItemReplacedEvent():
                     screen[frame.item.id] = text_of(frame.item)
                 case ThreadItemUpdatedEvent():
-                    screen[frame.item_id] += frame.update.delta  # type: ignore[union-attr]  # the only one used here
+                    screen[frame.item_id] += getattr(frame.update, "delta", "")  # what else is updated has no text
                 case ThreadItemRemovedEvent():
                     del screen[frame.item_id]  # a KeyError: what was not on the screen cannot be removed
                 case _:

@@ -8,7 +8,7 @@ from agents import RawResponsesStreamEvent, RunResultStreaming
 from chatkit.agents import AgentContext, _EventWrapper, stream_agent_response
 
 from schemas.chatkit import ThreadStreamEvent
-from workers.agents.feed import FeedEvent, ModelEvent
+from workers.agents.feed import ModelEvent, Shows
 
 
 class Conversion:
@@ -22,7 +22,7 @@ class Conversion:
         self._task = asyncio.create_task(self._run())
         self._task.add_done_callback(lambda _task: self._change())
 
-    async def convert(self, event: FeedEvent) -> list[ThreadStreamEvent]:
+    async def convert(self, event: Shows) -> list[ThreadStreamEvent]:
         """The frames of one event."""
         asked = await self._question()
         self._asked = None

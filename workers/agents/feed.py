@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agents import RunResultStreaming
@@ -12,6 +12,8 @@ from agents.items import TResponseStreamEvent
 from chatkit.agents import _QueueCompleteSentinel
 
 from schemas.chatkit import ThreadStreamEvent
+from workers.agents.ports import Journal
+from workers.errors import TransientError
 
 STOP_SECONDS = 5.0
 """How long a cancelled run may take to end: a tool that swallows its cancellation must not hold the turn."""
@@ -23,6 +25,8 @@ class ModelEvent:
 
     data: TResponseStreamEvent
     response: int
+    step: str = ""
+    replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +34,34 @@ class ToolEvent:
     """What a tool shows through its `AgentContext`."""
 
     event: ThreadStreamEvent
+    step: str = ""
+    replayed: bool = False
 
 
-FeedEvent = ModelEvent | ToolEvent
+@dataclass(frozen=True, slots=True, eq=False)
+class StepEnd:
+    """A step of the turn is complete: it is to be kept in the journal once all before it has been shown."""
+
+    step: str
+    entry: bytes
+    kept: asyncio.Future[None]
+
+
+Shows = ModelEvent | ToolEvent
+FeedEvent = Shows | StepEnd
+
+
+@dataclass(slots=True)
+class ToolCall:
+    """A tool call that is being made, and what it has shown so far."""
+
+    step: str
+    key: str
+    events: list[ThreadStreamEvent] = field(default_factory=list)
+
+
+CURRENT_CALL: ContextVar[ToolCall | None] = ContextVar("tool_call", default=None)
+"""The call that this task makes."""
 
 
 class ToolEvents(asyncio.Queue[Any]):
@@ -50,7 +79,7 @@ class ToolEvents(asyncio.Queue[Any]):
         if isinstance(item, _QueueCompleteSentinel):
             super().put_nowait(item)
         else:
-            self._feed.push(ToolEvent(item))
+            self._feed.push(self._feed.shown_by_tool(item))
 
     async def get(self) -> Any:
         self.reader = asyncio.current_task()  # ChatKit forgets this task when a run raises
@@ -63,11 +92,15 @@ class ToolEvents(asyncio.Queue[Any]):
 class TurnFeed:
     """One reader, and writers on the same loop: the relayed model, the tools, and the end of the run."""
 
-    def __init__(self, next_call: Callable[[], Awaitable[None]] | None = None) -> None:
-        """`next_call` is awaited before each response after the first."""
+    def __init__(self, next_call: Callable[[], Awaitable[None]] | None = None, journal: Journal | None = None) -> None:
+        """`next_call` is awaited before each call to the model after the first. Without a journal no step is kept."""
         self.tool_events = ToolEvents(self)
+        self.journal = journal
         self._next_call = next_call
-        self._responses = 0
+        self.response = -1
+        """Number of the response that was begun last."""
+        self._called = False
+        self._replaying = False
         self._ready: deque[FeedEvent] = deque()
         self._news: asyncio.Future[None] | None = None
         self._ended = False
@@ -80,12 +113,34 @@ class TurnFeed:
         self._run = run
         self._watch = asyncio.create_task(self._until_end(run))
 
-    async def next_response(self) -> int:
-        """The number of the response that may begin now."""
-        number, self._responses = self._responses, self._responses + 1
-        if number and self._next_call is not None:
+    def next_response(self) -> int:
+        """The number of the response that begins now."""
+        self.response += 1
+        return self.response
+
+    def replay(self, *, on: bool) -> None:
+        """Say whether the response that begins comes from the journal."""
+        self._replaying = on
+
+    async def may_call(self) -> None:
+        """Return when the model may be called."""
+        if self._called and self._next_call is not None:
             await self._next_call()
-        return number
+        self._called = True
+
+    def shown_by_tool(self, event: ThreadStreamEvent) -> ToolEvent:
+        """What is shown outside of a call (a handoff, say) belongs to the response that led to it."""
+        call = CURRENT_CALL.get()
+        if call is None:
+            return ToolEvent(event, replayed=self._replaying)
+        call.events.append(event)
+        return ToolEvent(event, call.step)
+
+    async def end_step(self, step: str, entry: bytes) -> None:
+        """Have a step kept; returns when it is."""
+        kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.push(StepEnd(step, entry, kept))
+        await kept
 
     def push(self, event: FeedEvent) -> None:
         """Append an event."""
@@ -127,6 +182,12 @@ class TurnFeed:
                 pass  # the relayed model has given us what is shown of it, sooner and in order with the tools
         except Exception as error:  # noqa: BLE001  # raised to the reader
             self._error = error
+        except asyncio.CancelledError:
+            # not by `close`, after which nobody reads: a tool or a model cancelled the task that it ran in
+            self._error = TransientError("the run was cancelled from within", kind="RunCancelled")
+            self._ended = True
+            self._wake()
+            raise
         self._ended = True
         self._wake()
 

@@ -1,6 +1,7 @@
 """What the agents ask of the turn that they answer, and of the services that they look things up in."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,8 +12,44 @@ ToolContext = RunContextWrapper[AgentContext[Any]]
 """What a tool gets: `.context` is the turn's `AgentContext`, `.context.request_context` is a `Turn`."""
 
 
+class Journal(Protocol):
+    """The completed steps of the event: what an earlier attempt has done is not done again."""
+
+    def get(self, step: str) -> bytes | None:
+        """What was kept of a step."""
+        ...
+
+    def steps(self) -> list[str]:
+        """The names of the steps at hand."""
+        ...
+
+    def forget(self, steps: Iterable[str]) -> list[str]:
+        """These do not fit the run any more; the ids of what they have shown, to be taken back."""
+        ...
+
+    async def put(self, step: str, entry: bytes, items: Sequence[str]) -> None:
+        """Keep a step, all of whose frames have been shown; `items` are the ids of what it has shown.
+
+        Raises:
+            WorkersError: it cannot be kept, and the run must end.
+        """
+        ...
+
+
 class Turn(Protocol):
     """The turn that is being answered, as `workers.chat` describes it."""
+
+    replaying: bool
+    """Set while what is shown comes from the journal: it has been shown before."""
+
+    @property
+    def journal(self) -> Journal | None:
+        """None: this turn keeps none."""
+        ...
+
+    def id_scope(self, scope: str) -> AbstractContextManager[None]:
+        """Ids that are asked for inside count on their own."""
+        ...
 
     @property
     def event_id(self) -> str: ...

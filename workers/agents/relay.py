@@ -4,13 +4,18 @@ A run queues every event, text deltas included, for a reader that then tells a t
 knowing which came first. Relayed at the source they are in order, and a delta costs a fraction of it.
 """
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from agents import Model, ModelResponse
-from agents.items import TResponseStreamEvent
+from agents import AgentOutputSchemaBase, Handoff, Model, ModelResponse, ModelSettings, Tool
+from agents.items import TResponseInputItem, TResponseStreamEvent
 
-from workers.agents.feed import CURRENT_FEED, ModelEvent
+from schemas.chatkit import ThreadItemRemovedEvent
+from workers.agents.feed import CURRENT_FEED, ModelEvent, ToolEvent, TurnFeed
+from workers.agents.steps import ResponseStep, fingerprint, response_step, steps_from
+
+log = logging.getLogger(__name__)
 
 SHOWN = frozenset(
     {
@@ -48,20 +53,30 @@ class RelayedModel(Model):
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
         return await self._model.get_response(*args, **kwargs)
 
-    async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[TResponseStreamEvent]:
+    async def stream_response(
+        self,
+        system_instructions: str | None,
+        input: str | list[TResponseInputItem],  # noqa: A002  # the SDK's name
+        model_settings: ModelSettings,
+        tools: list[Tool],
+        output_schema: AgentOutputSchemaBase | None,
+        handoffs: list[Handoff[Any, Any]],
+        *args: Any,
+        **kwargs: Any,
+    ) -> AsyncIterator[TResponseStreamEvent]:
         feed = CURRENT_FEED.get()
-        number = await feed.next_response() if feed is not None else 0
-        stream: Any = self._model.stream_response(*args, **kwargs)
+        if feed is not None and (kept := _kept(feed, input, tools, handoffs)) is not None:
+            events = _replayed(feed, kept)
+        else:
+            stream = self._model.stream_response(
+                system_instructions, input, model_settings, tools, output_schema, handoffs, *args, **kwargs
+            )
+            events = stream if feed is None else _relayed(feed, stream, input)
         try:
-            async for event in stream:
-                if feed is not None and event.type in SHOWN:
-                    feed.push(ModelEvent(event, number))
-                if feed is None or event.type not in WITHHELD:
-                    yield event
+            async for event in events:
+                yield event
         finally:
-            # a cancelled run must close the connection now; an iterator that is no generator has nothing to close
-            if (close := getattr(stream, "aclose", None)) is not None:
-                await close()
+            await _close(events)
 
     def get_retry_advice(self, request: Any) -> Any:
         return self._model.get_retry_advice(request)
@@ -71,3 +86,51 @@ class RelayedModel(Model):
 
     async def _cleanup_on_run_end(self, owner: object) -> None:
         await self._model._cleanup_on_run_end(owner)  # noqa: SLF001  # the SDK's hook of every model
+
+
+def _kept(
+    feed: TurnFeed, input_: str | list[TResponseInputItem], tools: Sequence[Tool], handoffs: Sequence[Handoff[Any, Any]]
+) -> ResponseStep | None:
+    """The response that an earlier attempt got at this place. One that does not fit is forgotten, with what follows."""
+    number, journal = feed.next_response(), feed.journal
+    entry = journal.get(response_step(number)) if journal is not None else None
+    kept = ResponseStep.of(entry) if entry is not None else None
+    if journal is not None and kept is not None and not kept.fits(fingerprint(input_), tools, handoffs):
+        log.warning("journal_does_not_fit", extra={"step": response_step(number)})
+        for item_id in journal.forget(steps_from(number, journal.steps())):
+            feed.push(ToolEvent(ThreadItemRemovedEvent(item_id=item_id)))
+        kept = None
+    feed.replay(on=kept is not None)
+    return kept
+
+
+async def _replayed(feed: TurnFeed, kept: ResponseStep) -> AsyncIterator[TResponseStreamEvent]:
+    """A response from the journal: its items are made again, and the run goes on from it."""
+    for event in kept.shown():
+        feed.push(ModelEvent(event, feed.response, response_step(feed.response), replayed=True))
+    yield kept.completed()
+
+
+async def _relayed(
+    feed: TurnFeed, stream: AsyncIterator[TResponseStreamEvent], input_: str | list[TResponseInputItem]
+) -> AsyncIterator[TResponseStreamEvent]:
+    """A response of the model. The run hears of its end, and starts tools, when it is in the journal."""
+    await feed.may_call()
+    number, step = feed.response, response_step(feed.response)
+    try:
+        async for event in stream:
+            if event.type in SHOWN:
+                feed.push(ModelEvent(event, number, step))
+            if event.type == "response.completed" and feed.journal is not None:
+                await feed.end_step(step, ResponseStep(fingerprint(input_), event.response).to_json())
+            if event.type not in WITHHELD:
+                yield event
+    finally:
+        await _close(stream)
+
+
+async def _close(stream: AsyncIterator[TResponseStreamEvent]) -> None:
+    """A cancelled run must close the connection now; an iterator that is no generator has nothing to close."""
+    close = getattr(stream, "aclose", None)
+    if close is not None:
+        await close()

@@ -22,16 +22,17 @@ from schemas.chatkit import (
     AssistantMessageContent,
     AssistantMessageItem,
     ThreadItem,
+    ThreadItemAddedEvent,
     ThreadItemDoneEvent,
     ThreadItemUpdatedEvent,
     ThreadStreamEvent,
 )
 from workers.agents.classify import classify
 from workers.agents.conversion import Conversion
-from workers.agents.feed import CURRENT_FEED, ModelEvent, TurnFeed
+from workers.agents.feed import CURRENT_FEED, ModelEvent, Shows, StepEnd, TurnFeed
 from workers.agents.history import HistoryConverter
 from workers.agents.item_ids import MessageIds
-from workers.agents.ports import Turn
+from workers.agents.ports import Journal, Turn
 from workers.agents.team import Team
 
 AGENT_KEY = "agent"
@@ -75,7 +76,7 @@ class AgentResponder:
         failure: Exception | None = None
         ids = MessageIds(agent_context.generate_id("message"))
         turn: Turn = agent_context.request_context
-        feed = TurnFeed(turn.next_call)
+        feed = TurnFeed(turn.next_call, turn.journal)
         agent_context._events = feed.tool_events  # noqa: SLF001  # the only way to give a turn a queue of its own
         run: RunResultStreaming | None = None
         try:
@@ -118,29 +119,67 @@ class AgentResponder:
 async def _frames(
     context: AgentContext[Any], feed: TurnFeed, ids: MessageIds
 ) -> AsyncGenerator[ThreadStreamEvent, None]:
-    """The frames of a turn in order. Text deltas, nearly all of them, take the short way."""
-    conversion = Conversion(context)
+    """The frames of a turn in order, each step kept when all of it has been handed on."""
+    conversion, items, turn = Conversion(context), StepItems(), context.request_context
     try:
         while (event := await feed.next()) is not None:
-            if isinstance(event, ModelEvent) and isinstance(event.data, ResponseTextDeltaEvent):
-                yield _text_delta(ids.at(event.response, event.data.output_index), event.data)
+            if isinstance(event, StepEnd):
+                await _keep(event, turn.journal, items)
                 continue
-            for frame in await conversion.convert(event):
-                if isinstance(event, ModelEvent):
-                    ids.rewrite(frame, event)
+            turn.replaying = event.replayed
+            for frame in await _frames_of(event, conversion, ids):
+                items.note(event.step, frame)
                 yield frame
+        turn.replaying = False
         for frame in await conversion.finish():
             yield frame
     except MaxTurnsExceeded:
+        turn.replaying = False
         for frame in await conversion.finish():  # what was begun ends properly before the last message
             yield frame
         raise
     except (InputGuardrailTripwireTriggered, OutputGuardrailTripwireTriggered) as error:
+        turn.replaying = False
         for frame in ids.removals(await conversion.finish(error)):
             yield frame
         raise
     finally:
         await conversion.close()
+
+
+async def _frames_of(event: Shows, conversion: Conversion, ids: MessageIds) -> Sequence[ThreadStreamEvent]:
+    """The frames of one event. Text deltas, nearly all of them, take the short way."""
+    if not isinstance(event, ModelEvent):
+        return await conversion.convert(event)
+    if isinstance(event.data, ResponseTextDeltaEvent):
+        return (_text_delta(ids.at(event.response, event.data.output_index), event.data),)
+    frames = await conversion.convert(event)
+    for frame in frames:
+        ids.rewrite(frame, event)
+    return frames
+
+
+class StepItems:
+    """The items that each step has shown so far."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, dict[str, None]] = {}
+
+    def note(self, step: str, frame: ThreadStreamEvent) -> None:
+        """Count a frame in, if it shows an item."""
+        if isinstance(frame, ThreadItemAddedEvent | ThreadItemDoneEvent):
+            self._ids.setdefault(step, {})[frame.item.id] = None
+
+    def take(self, step: str) -> list[str]:
+        """The ids of a step that is complete."""
+        return list(self._ids.pop(step, ()))
+
+
+async def _keep(end: StepEnd, journal: Journal, items: StepItems) -> None:
+    """All before this event has been handed on, one after another: what the journal is to rely on is on its way."""
+    await journal.put(end.step, end.entry, items.take(end.step))
+    if not end.kept.done():  # the run may have been cancelled meanwhile
+        end.kept.set_result(None)
 
 
 def _text_delta(item_id: str, data: ResponseTextDeltaEvent) -> ThreadItemUpdatedEvent:

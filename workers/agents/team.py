@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from agents import Agent, Handoff, Model, RunContextWrapper, handoff
+from agents import Agent, FunctionTool, Handoff, Model, RunContextWrapper, handoff
 from chatkit.agents import AgentContext
 
 from schemas.chatkit import ProgressUpdateEvent
+from workers.agents.durable_tools import durable
 from workers.agents.identities import keep_identity
 from workers.agents.integration import build_integration_agent
 from workers.agents.ports import ServiceDirectory
@@ -30,6 +31,7 @@ class Team:
             if not isinstance(agent.model, Model):
                 raise TypeError(f"{agent.name}: give the agent a Model; one that is looked up by name is not relayed")
             agent.model = agent.model if isinstance(agent.model, RelayedModel) else RelayedModel(agent.model)
+            agent.tools = [durable(tool) if isinstance(tool, FunctionTool) else tool for tool in agent.tools]
             agent.handoffs = [_visible_handoff(other) for other in self.agents if other is not agent]
         for agent in self.agents:
             keep_identity(agent)

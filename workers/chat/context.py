@@ -3,11 +3,15 @@
 import base64
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from chatkit.store import StoreItemType
 
 from schemas.chatkit import ThreadItem
+from workers.chat.journal import TurnJournal
 from workers.lanes.records import Owner
 from workers.policies.delivery import ModelUse, StopSignal
 
@@ -20,6 +24,9 @@ ID_PREFIXES: dict[StoreItemType, str] = {
     "attachment": "atc",
     "sdk_hidden_context": "shcx",
 }
+
+
+_ID_SCOPE: ContextVar[str] = ContextVar("id_scope", default="")
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +44,10 @@ class TurnContext:
     given: list[ThreadItem] = field(default_factory=list)
     """What the request itself put into the thread: the user's message, a tool's output, an action."""
     use: ModelUse = field(default_factory=ModelUse)
+    journal: TurnJournal | None = None
+    """Completed steps. None: this turn keeps none, and a run of it starts at its beginning."""
+    replaying: bool = False
+    """Whether what is being shown comes from the journal."""
     _ordinals: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -52,11 +63,21 @@ class TurnContext:
         return self.use.model
 
     def next_id(self, kind: StoreItemType) -> str:
-        """The next id of its kind in this event."""
-        self._ordinals[kind] += 1
-        seed = f"{self.owner.tenant}\n{self.event_id}\n{kind}\n{self._ordinals[kind]}"
+        """The next id of its kind in this event, or in the scope that this code runs in."""
+        place = f"{kind}\n{scope}" if (scope := _ID_SCOPE.get()) else kind
+        self._ordinals[place] += 1
+        seed = f"{self.owner.tenant}\n{self.event_id}\n{place}\n{self._ordinals[place]}"
         digest = hashlib.sha256(seed.encode()).digest()
         return f"{ID_PREFIXES[kind]}_{base64.b32encode(digest).decode().lower()[:26]}"
+
+    @contextmanager
+    def id_scope(self, scope: str) -> Iterator[None]:
+        """Ids that are asked for inside count on their own: tools run side by side, now this one first, now that."""
+        token = _ID_SCOPE.set(scope)
+        try:
+            yield
+        finally:
+            _ID_SCOPE.reset(token)
 
     def fail(self, error: Exception) -> None:
         """Keep the first failure; what follows from it is noise."""

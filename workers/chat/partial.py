@@ -45,6 +45,11 @@ class Shown:
         done = [id_ for id_, item in self.done.items() if not isinstance(item, UserMessageItem)]
         return [*done, *self.pending]
 
+    def forget(self, item_id: str) -> None:
+        """It was taken back."""
+        for place in (self.pending, self.done, self.replaced):
+            place.pop(item_id, None)
+
     @property
     def kept(self) -> list[ThreadItem]:
         """The items of an answer that goes no further: unfinished ones only if they say something."""
@@ -72,8 +77,7 @@ def _play(event: object, shown: Shown, server: ReadServer) -> None:
         case ThreadItemReplacedEvent():
             _replace(event.item, shown)
         case ThreadItemRemovedEvent():
-            for place in (shown.pending, shown.done, shown.replaced):
-                place.pop(event.item_id, None)
+            shown.forget(event.item_id)
         case ThreadCreatedEvent():
             shown.created = event.thread
         case ThreadUpdatedEvent():

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from datetime import timedelta
@@ -23,8 +24,16 @@ from schemas.outcome import Cancelled, CancelReason, Done, Outcome
 from workers.chat.context import TurnContext
 from workers.chat.database import Database
 from workers.chat.fence import AnsweredError
+from workers.chat.journal import JournalStore, TurnJournal
 from workers.chat.partial import Shown, keep_partial, shown_by
-from workers.chat.ports import NO_ACTIONS, ActionHandlers, Frames, FrameSource, Responder, Transcriber
+from workers.chat.ports import (
+    NO_ACTIONS,
+    ActionHandlers,
+    Frames,
+    FrameSource,
+    Responder,
+    Transcriber,
+)
 from workers.chat.server import ReadServer, WorkerChatServer
 from workers.chat.store import SqlStore
 from workers.chat.unit_of_work import TurnStore
@@ -32,10 +41,14 @@ from workers.errors import AuthenticationError, CancelRequestedError, NotFoundEr
 from workers.lanes.records import Owner
 from workers.policies.delivery import Delivery
 
+log = logging.getLogger(__name__)
+
 DATA, END = b"data: ", b"\n\n"
 STREAM_ERROR = b'{"type":"error","code":"stream.error"'
 FINAL = b'"allow_retry":false'
 CREATE = "chatkit.threads.create"
+ONCE_SHOWN = (b'{"type":"thread.created"', b'{"type":"thread.item.done"', b'{"type":"thread.item.removed"')
+"""Frames that a second attempt may make again though nothing is replayed."""
 UNFIT = "the request does not fit the thread"
 CANCELLED_TEXT = "The user cancelled the stream. Stop responding to the prior request."
 SIGN_IN = frame_of(ProgressUpdateEvent(icon="keys", text="Please sign in again: this message waits until you have."))
@@ -49,6 +62,7 @@ class TurnHandler:
         database: where conversations are kept.
         responder: the agents.
         frames: the way to the clients.
+        journals: where completed steps are kept.
         longest: how long a turn may take.
         actions: widget actions that code handles; the agents are told of all others.
         transcriber: for `input.transcribe`; without one it is refused.
@@ -59,12 +73,13 @@ class TurnHandler:
         database: Database,
         responder: Responder,
         frames: FrameSource,
+        journals: JournalStore,
         *,
         longest: timedelta,
         actions: ActionHandlers = NO_ACTIONS,
         transcriber: Transcriber | None = None,
     ) -> None:
-        self._database, self._frames = database, frames
+        self._database, self._frames, self._journals = database, frames, journals
         self._responder, self._actions, self._transcriber = responder, actions, transcriber
         self._longest_seconds = longest.total_seconds()
         self._player = ReadServer(SqlStore(database))
@@ -110,6 +125,7 @@ class TurnHandler:
         try:
             await self._open(delivery, store)
             shown = await self._shown(delivery)
+            context.journal = await self._journal(delivery, frames)
             await self._take_back(frames, store, context, delivery.event, shown)
             await self._answer(delivery.event, store, context, frames, shown)
             # The order: what clients are to see is in the stream before the store says that the event is answered.
@@ -160,14 +176,32 @@ class TurnHandler:
             return None
         return shown_by(await self._frames.shown(delivery), self._player)
 
+    async def _journal(self, delivery: Delivery, frames: Frames) -> TurnJournal:
+        """The steps that earlier attempts have completed, and the place for those of this one."""
+        entries = await self._journals.read(delivery) if delivery.journaled else {}
+        if entries:
+            log.info("turn_resumed", extra={"event_id": delivery.event.event_id, "steps": len(entries)})
+        return TurnJournal(delivery, self._journals, entries, frames.flush)
+
     async def _take_back(
         self, frames: Frames, store: TurnStore, context: TurnContext, event: Event, shown: Shown | None
     ) -> None:
-        """Remove what an earlier attempt showed of its answer; the user's own message stays."""
-        for item_id in shown.answer_ids if shown else ():
+        """Remove what an earlier attempt showed of steps that it did not complete; the user's own message stays.
+
+        What completed steps have shown stays on the screen. It is not in the store: the run makes these items anew from
+        the journal, the same ones, and stores them with the rest.
+        """
+        if shown is None:
+            return
+        kept = context.journal.items if context.journal is not None else frozenset()
+        for item_id in shown.answer_ids:
+            if item_id in kept:
+                store.view.expect((shown.done | shown.pending)[item_id])
+                continue
             await frames.send(frame_of(ThreadItemRemovedEvent(item_id=item_id)))
             if event.thread_id is not None and store.view.get(item_id) is not None:
                 await store.delete_thread_item(event.thread_id, item_id, context)
+            shown.forget(item_id)
 
     async def _show_stored(self, event: Event, store: TurnStore, frames: Frames) -> None:
         """The answer is stored, but its stream is gone: events may be published again after the retention."""
@@ -200,18 +234,38 @@ async def _relay(
                 if FINAL in frame:
                     raise PermanentError(UNFIT, kind="WrongItem")
                 raise RuntimeError("ChatKit ended the stream with an error of its own")
-            if shown is None or not _was_shown(frame, shown):
+            if not _was_shown(frame, shown, replaying=context.replaying):
                 await frames.send(frame)
 
 
-def _was_shown(frame: bytes, shown: Shown) -> bool:
-    """Whether an earlier attempt has shown this: the thread's creation and the user's message are said once."""
-    if frame.startswith(b'{"type":"thread.created"'):
-        return shown.created is not None
-    if frame.startswith(b'{"type":"thread.item.done"'):
-        item = json.loads(frame)["item"]
-        return item["type"] == "user_message" and item["id"] in shown.done
-    return False
+def _was_shown(frame: bytes, shown: Shown | None, *, replaying: bool) -> bool:
+    """Whether an earlier attempt has shown this: the thread's creation, the user's message, and what its steps made.
+
+    A step is in the journal only if all its frames are in the stream. An item of it may have been taken back since,
+    by a dead letter that was redriven: that one is shown again.
+    """
+    if not replaying and (shown is None or not frame.startswith(ONCE_SHOWN)):
+        return False
+    event = json.loads(frame)
+    match event["type"]:
+        case "thread.created":
+            return shown is not None and shown.created is not None
+        case "thread.item.added" | "thread.item.done" | "thread.item.replaced":
+            return _is_on_screen(event["item"]["id"], shown, replaying=replaying)
+        case "thread.item.updated":
+            return _is_on_screen(event["item_id"], shown, replaying=replaying)
+        case "thread.item.removed":
+            if shown is not None:
+                shown.forget(event["item_id"])
+            return False
+        case _:
+            return replaying
+
+
+def _is_on_screen(item_id: str, shown: Shown | None, *, replaying: bool) -> bool:
+    if shown is None:
+        return False
+    return item_id in shown.done or (replaying and (item_id in shown.pending or item_id in shown.replaced))
 
 
 def _uncancel() -> None:

@@ -1,5 +1,7 @@
 """The items of a thread as one turn sees them: those that were read so far, and what the turn has changed."""
 
+from datetime import datetime
+
 from schemas.chatkit import Page, ThreadItem
 from workers.chat.rows import Window
 
@@ -11,6 +13,7 @@ class ThreadView:
         self._items: dict[str, ThreadItem] = {}
         self._written: dict[str, None] = {}
         self._deleted: dict[str, None] = {}
+        self._expected: dict[str, datetime] = {}
         self.first_seq: int | None = None
         """The place of the oldest item that was read."""
         self.is_all = True
@@ -24,9 +27,14 @@ class ThreadView:
 
     def put(self, item: ThreadItem) -> None:
         """Add an item at the end, or change it where it stands."""
+        item.created_at = self._expected.get(item.id, item.created_at)
         self._items[item.id] = item
         self._written[item.id] = None
         self._deleted.pop(item.id, None)
+
+    def expect(self, item: ThreadItem) -> None:
+        """The turn will make this item again, which is on the screen already: it stays as old as it is there."""
+        self._expected[item.id] = item.created_at
 
     def remove(self, item_id: str) -> None:
         self._items.pop(item_id, None)

@@ -39,6 +39,8 @@ from workers.lanes.records import (
     Begun,
     Cancellation,
     NotBegun,
+    Record,
+    RecordResult,
     Refused,
     RenewResult,
     RouseResult,
@@ -55,6 +57,9 @@ from workers.policies.delivery import Lease
 
 MAX_DEAD = 10_000
 """Dead letters that a shard keeps."""
+
+JOURNAL_BYTES = 4 * 1024 * 1024
+"""What the journal of one event may hold. A model's response is some kilobytes."""
 
 
 class Lanes(LaneViews):
@@ -152,6 +157,20 @@ class Lanes(LaneViews):
             for lease in [item.lease]
         ]
         return [replies.appended_of(reply) for reply in await self._scripts.run(calls)]
+
+    async def record(self, records: Sequence[Record]) -> list[RecordResult]:
+        """Keep completed steps of running events in their journals."""
+        record = script("record")
+        calls = [
+            self._call(
+                record,
+                lease.lane,
+                [lease.event_id, lease.lane, lease.owner, lease.epoch, item.step, item.entry, JOURNAL_BYTES],
+            )
+            for item in records
+            for lease in [item.lease]
+        ]
+        return [reply.decode() for reply in await self._scripts.run(calls)]
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settled | SettleRefused]:
         """Say what came of runs. The lanes that move on are to be woken by the caller."""

@@ -12,6 +12,9 @@ from workers.policies.delivery import Lease
 RefusedReason = Literal["lane_full", "system_full"]
 NotBegunReason = Literal["unknown", "ended", "not_head", "leased", "not_due", "paused"]
 AppendRefusedReason = Literal["stale", "cancelled", "gap", "ended"]
+RecordResult = Literal["recorded", "full", "cancelled", "stale", "ended"]
+"""`full`: the journal is as large as it may be, and goes on without this step."""
+
 RenewResult = Literal["held", "lost", "cancelled"]
 """`cancelled`: held, and the event is to be stopped."""
 
@@ -74,7 +77,7 @@ class Start:
 class Begun:
     """The event is leased to this worker. `deaths` counts this run too, until it is settled.
 
-    `cancelled` says on whose wish it is only to be ended.
+    `cancelled` says on whose wish it is only to be ended; `journaled`, that a run of it has completed steps.
     """
 
     lease: Lease
@@ -85,6 +88,7 @@ class Begun:
     next_frame: int
     accepted_at: datetime
     cancelled: CancelReason | None
+    journaled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,15 @@ class AppendRefused:
 
     why: AppendRefusedReason
     next_frame: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A completed step of an event, for its journal. `entry` is whatever its reader makes of it."""
+
+    lease: Lease
+    step: str
+    entry: bytes
 
 
 @dataclass(frozen=True, slots=True)

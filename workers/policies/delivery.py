@@ -55,6 +55,7 @@ class Delivery:
 
     `attempt` counts from 1 and only a Retry raises it; `deaths` counts the workers that began the event and never
     settled it, this one included. `next_frame` is the number of the first frame that is not yet in the stream.
+    `journaled`: an earlier run has completed steps, which are in its journal.
     """
 
     event: Event
@@ -64,5 +65,6 @@ class Delivery:
     acceptance: int
     next_frame: int
     accepted_at: datetime
+    journaled: bool = False
     stop: StopSignal = field(default_factory=StopSignal)
     use: ModelUse = field(default_factory=ModelUse)

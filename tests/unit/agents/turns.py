@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -34,7 +35,12 @@ class FakeTurn:
     tenant: str = "acme"
     user: str = "ada"
     model: str | None = None
+    journal: Any = None  # pydantic would build a validator of it
+    replaying: bool = False
     usage: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def id_scope(self, scope: str) -> AbstractContextManager[None]:
+        return nullcontext()
 
     async def next_call(self) -> None:
         """Every call may be made."""

@@ -108,6 +108,7 @@ class MemoryLanes:
             next_frame=1,
             accepted_at=NOW,
             cancelled=CancelReason.USER if event.event_id in self.cancelled else None,
+            journaled=False,
         )
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settled | SettleRefused]:

@@ -33,7 +33,11 @@ local function end_event(tag, id, event, state, reason, now_ms, retention_ms, fr
   redis.call('PEXPIRE', key, retention_ms)
   redis.call('PEXPIRE', tag .. 'body:' .. id, retention_ms)
   redis.call('PEXPIRE', tag .. 'out:' .. id, retention_ms)
-  redis.call('PEXPIRE', tag .. 'journal:' .. id, retention_ms)
+  if state == 'dead' then
+    redis.call('PEXPIRE', tag .. 'journal:' .. id, retention_ms)
+  else
+    redis.call('DEL', tag .. 'journal:' .. id) -- only a dead event may be run again
+  end
   redis.call('ZREM', tag .. 'open', id)
   -- `where:<id>` may live on another node: the sweeper starts its clock
   redis.call('ZADD', tag .. 'ended', now_ms, id)
