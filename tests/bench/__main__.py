@@ -1,10 +1,10 @@
-"""`python -m tests.bench [a] … [g] [--smoke]`: print each benchmark's table. Never fails on a time."""
+"""`python -m tests.bench [a] … [h] [--smoke]`: print each benchmark's table. Never fails on a time."""
 
 import argparse
 import os
 import platform
 
-from tests.bench import backlog, fairness, first_frame, in_flight, light_events, parked, turn_cpu
+from tests.bench import backlog, durability, fairness, first_frame, in_flight, light_events, parked, turn_cpu
 from tests.bench.sizes import FULL, SMOKE
 from tests.bench.table import show
 
@@ -16,6 +16,7 @@ BENCHMARKS = {
     "e": backlog.run,
     "f": parked.run,
     "g": fairness.run,
+    "h": durability.run,
 }
 
 
@@ -24,7 +25,7 @@ def main() -> None:
     parser.add_argument(
         "which",
         nargs="*",
-        help="a light events, b turns in flight, c first frame, d CPU, e backlog, f parked, g fairness",
+        help="a light events, b turns in flight, c first frame, d CPU, e backlog, f parked, g fairness, h durability",
     )
     parser.add_argument("--smoke", action="store_true", help="tiny numbers: does it still run?")
     asked = parser.parse_args()

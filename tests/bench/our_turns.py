@@ -7,13 +7,22 @@ import argparse
 import asyncio
 import json
 import logging
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 
 from agents import Model
 
+from tests.bench.sizes import Sizes
+from tests.bench.stack import Stack
+from tests.bench.unfenced import take_durability_away
 from tests.builders import create_event
+from tests.worker_process import ROOT
 from workers import runtime
+from workers.agents.scripted import ScriptedModel
 from workers.broker import sending_app
 from workers.dispatch import queue_of
 from workers.lanes.records import Wake
@@ -30,11 +39,24 @@ class NoWaker(runtime.CeleryWaker):  # type: ignore[name-defined,misc]  # a name
         return None
 
 
-async def cpu_per_turn(turns: int, deltas: int, together: int) -> dict[str, float]:
+TEXTS = {"deltas": "hi", "script": "Where is my order 1042?"}
+"""What is asked, by the model that answers it: the script hands over and looks the order up."""
+
+
+def measure(parts: Stack, sizes: Sizes, together: int, *options: str) -> float:
+    """CPU seconds of one turn, in a process of its own."""
+    command = [sys.executable, "-m", "tests.bench.our_turns", "--turns", str(sizes.cpu_turns)]
+    command += ["--deltas", str(sizes.deltas), "--together", str(together), *options]
+    environment = {**os.environ, **parts.environment}
+    done = subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, timeout=600)
+    return float(json.loads(done.stdout)["cpu_seconds"])
+
+
+async def cpu_per_turn(turns: int, deltas: int, together: int, model: str) -> dict[str, float]:
     """CPU seconds of one turn, `together` of them at a time."""
 
     def build(_: Settings, *__: object, **___: object) -> Model:
-        return DeltaModel(deltas)
+        return ScriptedModel(word_delay=timedelta(0)) if model == "script" else DeltaModel(deltas)
 
     # the composition root takes its model and its waker from these names
     runtime.build_model = build  # type: ignore[attr-defined,assignment]  # a double
@@ -42,7 +64,7 @@ async def cpu_per_turn(turns: int, deltas: int, together: int) -> dict[str, floa
     settings = load_settings()
     async with runtime.open_core(settings, sending_app(settings)) as core, runtime.worker_runtime(core) as worker:
         await core.database.upgrade()
-        events = [create_event("hi", source="/bench") for _ in range(turns + 1)]
+        events = [create_event(TEXTS[model], source="/bench") for _ in range(turns + 1)]
         await core.lanes.accept([(event, queue_of(event)) for event in events])
         tune_interpreter()
         await worker.runner.run(events[0].lane, events[0].event_id)  # the first one loads code
@@ -61,9 +83,13 @@ def main() -> None:
     parser.add_argument("--turns", type=int, required=True)
     parser.add_argument("--deltas", type=int, default=300)
     parser.add_argument("--together", type=int, default=20)
+    parser.add_argument("--model", choices=list(TEXTS), default="deltas")
+    parser.add_argument("--without-durability", action="store_true")
     asked = parser.parse_args()
-    logging.disable(logging.INFO)
-    print(json.dumps(asyncio.run(cpu_per_turn(asked.turns, asked.deltas, asked.together))))
+    logging.disable(logging.WARNING)
+    if asked.without_durability:
+        take_durability_away()
+    print(json.dumps(asyncio.run(cpu_per_turn(asked.turns, asked.deltas, asked.together, asked.model))))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ class Stack:
         self.broker_url = broker_url or self.state_url
         self.database_file = folder / "chatkit.db"
         self.database_url = f"sqlite+aiosqlite:///{self.database_file}"
+        self._redis = redis
         self._children = ExitStack()
 
     @property
@@ -54,6 +55,11 @@ class Stack:
             "CHATKIT_DRAIN_SECONDS": "0",
             "CHATKIT_LOG_LEVEL": "WARNING",
         }
+
+    @property
+    def redis_pid(self) -> int:
+        assert self._redis.process is not None
+        return self._redis.process.pid
 
     def migrate(self) -> None:
         """Make the tables."""

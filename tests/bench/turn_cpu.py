@@ -4,18 +4,13 @@
 process with Celery around it: ingest, wake-up, task message, events for Flower.
 """
 
-import json
-import os
-import subprocess
-import sys
-
 from schemas.outcome import EventState
 from tests.bench.bare import measure_bare
+from tests.bench.our_turns import measure
 from tests.bench.sizes import Sizes
 from tests.bench.stack import MODEL_APP, Stack, cpu_seconds, stack, until
 from tests.bench.table import Line, Table
 from tests.builders import create_event
-from tests.worker_process import ROOT
 from workers.lanes.lanes import Lanes
 from workers.publisher import Publisher
 
@@ -29,7 +24,7 @@ def run(sizes: Sizes) -> list[Table]:
     with stack() as parts:
         parts.migrate()
         environment = {"CHATKIT_CONCURRENCY": str(TOGETHER), "BENCH_DELTAS": str(sizes.deltas)}
-        turn = min(_measure_turn(parts, sizes) for _ in range(2))
+        turn = min(measure(parts, sizes, TOGETHER) for _ in range(2))
         worker = parts.worker(MODEL_APP, **environment)
         done = 2 * (sizes.cpu_turns + 1)
         _turns(parts, WARM_UP, done_before=done)
@@ -45,14 +40,6 @@ def run(sizes: Sizes) -> list[Table]:
         Line("whole worker", f"{ours * 1000:.1f} ms = {ours / bare:.2f}x"),
     ]
     return [Table(f"(d) CPU per turn of {sizes.deltas} deltas", f"process CPU time, {TOGETHER} turns at a time", lines)]
-
-
-def _measure_turn(parts: Stack, sizes: Sizes) -> float:
-    command = [sys.executable, "-m", "tests.bench.our_turns", "--turns", str(sizes.cpu_turns)]
-    command += ["--deltas", str(sizes.deltas), "--together", str(TOGETHER)]
-    environment = {**os.environ, **parts.environment}
-    done = subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, timeout=600)
-    return float(json.loads(done.stdout)["cpu_seconds"])
 
 
 def _turns(parts: Stack, count: int, *, done_before: int) -> None:

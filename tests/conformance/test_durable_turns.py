@@ -7,10 +7,17 @@ from functools import partial
 from typing import Any
 
 import pytest
-from agents import Agent, FunctionTool, Model, ModelResponse, function_tool
+from agents import Agent, FunctionTool, Model, ModelResponse, StopAtTools, function_tool
 from agents.items import TResponseInputItem, TResponseStreamEvent
 from chatkit.agents import AgentContext
 from chatkit.widgets import DynamicWidgetRoot
+from openai.types.responses import (
+    ResponseOutputItemAddedEvent,
+    ResponseOutputItemDoneEvent,
+    ResponseReasoningItem,
+    ResponseReasoningSummaryTextDeltaEvent,
+    ResponseReasoningSummaryTextDoneEvent,
+)
 
 from schemas.chatkit import ProgressUpdateEvent, ThreadItemDoneEvent, ThreadItemRemovedEvent, frame_of
 from schemas.outcome import Done, Outcome
@@ -21,6 +28,7 @@ from workers.agents.ports import ToolContext
 from workers.agents.replies import Answer, Call, Reply, words
 from workers.agents.responder import AgentResponder
 from workers.agents.team import Team
+from workers.agents.tools import STOPPING_TOOLS, ask_user, call_client_tool
 from workers.chat.database import Database
 from workers.errors import TransientError
 from workers.lanes.records import RecordResult
@@ -59,6 +67,33 @@ class FollowingModel(Model):
         self.finished[step] += 1
 
 
+class ThinkingModel(FollowingModel):
+    """Thinks aloud before each of its responses."""
+
+    async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[TResponseStreamEvent]:
+        thought = ResponseReasoningItem.model_validate(
+            {"id": "rs_1", "type": "reasoning", "summary": [{"type": "summary_text", "text": "hm, let me think"}]}
+        )
+        place: dict[str, Any] = {"output_index": 0, "sequence_number": 0}
+        part: dict[str, Any] = {"item_id": "rs_1", "summary_index": 0, **place}
+        async for event in super().stream_response(*args, **kwargs):
+            if event.type == "response.completed":
+                event.response.output.insert(0, thought)
+            elif (index := getattr(event, "output_index", None)) is not None:
+                event.output_index = index + 1  # type: ignore[union-attr]  # it has one
+            yield event
+            if event.type == "response.created":
+                yield ResponseOutputItemAddedEvent(type="response.output_item.added", item=thought, **place)
+                for piece in ("hm, ", "let me ", "think"):
+                    yield ResponseReasoningSummaryTextDeltaEvent(
+                        type="response.reasoning_summary_text.delta", delta=piece, **part
+                    )
+                yield ResponseReasoningSummaryTextDoneEvent(
+                    type="response.reasoning_summary_text.done", text="hm, let me think", **part
+                )
+                yield ResponseOutputItemDoneEvent(type="response.output_item.done", item=thought, **place)
+
+
 class Effects:
     """What tools did to the world, and with which keys."""
 
@@ -92,11 +127,21 @@ async def card(wrapper: ToolContext, title: str) -> str:
 class Shop:
     """A chat whose answer takes four responses of a model, two tools and a handoff."""
 
-    def __init__(self, chat: Chat, *, only_once: bool = False, steps: Sequence[list[Reply]] = STEPS) -> None:
-        self.chat, self.model, self.effects = chat, FollowingModel(steps), Effects()
-        tools: list[Any] = [self.effects.charge(only_once=only_once), card]
-        first: Agent[AgentContext[Any]] = Agent(name="first", model=self.model, tools=tools)
-        second: Agent[AgentContext[Any]] = Agent(name="second", model=self.model, tools=tools)
+    def __init__(
+        self,
+        chat: Chat,
+        *,
+        only_once: bool = False,
+        steps: Sequence[list[Reply]] = STEPS,
+        model: type[FollowingModel] = FollowingModel,
+    ) -> None:
+        self.chat, self.model, self.effects = chat, model(steps), Effects()
+        tools: list[Any] = [self.effects.charge(only_once=only_once), card, ask_user, call_client_tool]
+        stop = StopAtTools(stop_at_tool_names=list(STOPPING_TOOLS))
+        first, second = (
+            Agent[AgentContext[Any]](name=name, model=self.model, tools=tools, tool_use_behavior=stop)
+            for name in ("first", "second")
+        )
         chat.responder = AgentResponder(Team((first, second)))  # type: ignore[assignment]  # the real one for once
         self.event = create_event("please")
 
@@ -177,6 +222,37 @@ async def test_a_death_at_any_frame_costs_at_most_one_call_and_repeats_nothing(
         assert (k, shop.calls <= len(STEPS) + deaths) == (k, True)
         assert (k, len(set(shop.effects.keys))) == (k, 1)
         assert (k, max(shop.model.finished.values()) <= 2) == (k, True)
+
+
+ENDINGS: dict[str, list[list[Reply]]] = {
+    "a question to the user": [
+        STEPS[0],
+        [words("one question"), Call("ask_user", {"questions": [{"id": "q", "question": "which?"}]})],
+    ],
+    "a tool of the page": [
+        STEPS[0],
+        [words("the page knows"), Call("call_client_tool", {"name": "cart", "arguments": {"all": True}})],
+    ],
+    "two tools at once": [[Call("charge", {"amount": 5}), Call("card", {"title": "a"})], [], [words("both done")]],
+}
+
+
+@pytest.mark.parametrize("model", [FollowingModel, ThinkingModel])
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_questions_tools_of_the_page_and_thoughts_survive_a_death_at_any_frame(
+    new_chat: Callable[[], Chat], ending: str, model: type[FollowingModel]
+) -> None:
+    steps = ENDINGS[ending]
+    undisturbed = Shop(new_chat(), steps=steps, model=model)
+    assert await undisturbed.run() == Done()
+    result = await undisturbed.result()
+    for k in range(len(undisturbed.chat.recorder.streams[undisturbed.event.event_id])):
+        shop = Shop(new_chat(), steps=steps, model=model)
+        shop.chat.recorder.before_frame = once_at(k)
+        deaths = await shop.until_done()
+        assert (k, await shop.result()) == (k, result)
+        assert (k, shop.calls <= sum(map(bool, steps)) + deaths) == (k, True)
+        assert (k, len(set(shop.effects.keys))) == (k, 1)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["lost", "kept"])
