@@ -40,7 +40,7 @@ from workers.lanes.connection import State
 from workers.lanes.dead_letters import TRYING_AGAIN
 from workers.lanes.keys import Keys
 from workers.lanes.pauses import Paused
-from workers.lanes.records import Append, Begun, Settlement, Start, Wake
+from workers.lanes.records import Append, Begun, JournalStep, Settlement, Start, Wake
 from workers.lanes.scripts import pipeline_of
 from workers.policies.delivery import Lease
 
@@ -63,6 +63,7 @@ LANES = tuple(published("e0", thread).lane for thread in THREADS)
 PAUSE = Paused("queue", QUEUE)
 PER_LANE, WAITING, MAX_DEAD, SHARDS = 4, 12, 2, 2
 
+STEPS = ("", "r0", "t0:call")
 index = st.integers(min_value=0, max_value=1_000)
 publications = st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(THREADS)), min_size=1, max_size=4)
 durations = st.sampled_from([1, 700, 2_000, 3_000, 10_001, 60_000, 300_000])
@@ -85,6 +86,7 @@ class Raw:
 
     events: dict[str, dict[str, str]]
     streams: dict[str, list[tuple[str, dict[str, str]]]]
+    journals: dict[str, dict[str, str]]
     waiting: dict[str, list[str]]
     leases: dict[str, dict[str, str]]
     alarms: dict[str, int]
@@ -187,14 +189,17 @@ class LaneMachine(RuleBasedStateMachine):
             self._check_order(start.lane)
 
     @precondition(lambda self: self.runs)
-    @rule(which=index, shift=st.sampled_from([0, 0, 0, -1, -2, 1]), count=st.integers(1, 3))
-    def append(self, which: int, shift: int, count: int) -> None:
-        self._append(self._run(which).lease, shift, count)
+    @rule(
+        which=index, shift=st.sampled_from([0, 0, 0, -1, -2, 1]), count=st.integers(0, 3), step=st.sampled_from(STEPS)
+    )
+    def append(self, which: int, shift: int, count: int, step: str) -> None:
+        self._append(self._run(which).lease, shift, count, step)
 
-    def _append(self, lease: Lease, shift: int, count: int) -> None:
+    def _append(self, lease: Lease, shift: int, count: int, step: str = "") -> None:
         first = max(1, self.model.events[lease.event_id].next_frame + shift)
         frames = [f'{{"{lease.epoch}":{first + offset}}}'.encode() for offset in range(count)]
-        wish = Append(lease, first, frames)
+        kept = JournalStep(step, f"{lease.epoch}".encode()) if step else None
+        wish = Append(lease, first, frames, kept)
         assert self.loop.run(self.workers[0].append([wish])) == [self.model.append(wish)]
 
     @precondition(lambda self: self.runs)
@@ -427,6 +432,7 @@ class LaneMachine(RuleBasedStateMachine):
             assert seen == (known.state, str(known.attempt), str(known.deaths), str(known.next_frame))
             assert fields.get("history", "").count('"at"') == known.failures
             assert [entry["d"].encode() for _, entry in raw.streams[id_] if "d" in entry] == known.frames
+            assert raw.journals[id_] == {step: entry.decode() for step, entry in known.journal.items()}
 
     async def _read(self) -> Raw:
         pipeline = pipeline_of(self.state)
@@ -435,6 +441,7 @@ class LaneMachine(RuleBasedStateMachine):
             lane = model.where.get(id_, LANES[0])
             pipeline.hgetall(f"{keys.tag_of(lane)}event:{id_}")
             pipeline.xrange(keys.stream(lane, id_))
+            pipeline.hgetall(keys.journal(lane, id_))
         for lane in LANES:
             pipeline.lrange(f"{keys.tag_of(lane)}lane:{lane}", 0, -1)
             pipeline.hgetall(f"{keys.tag_of(lane)}lease:{lane}")
@@ -444,11 +451,11 @@ class LaneMachine(RuleBasedStateMachine):
             pipeline.hgetall(f"{keys.tag(shard)}counts")
             pipeline.zrange(f"{keys.tag(shard)}dead", 0, -1)
         found = iter([text_of(reply) for reply in await pipeline.execute()])
-        raw = Raw({}, {}, {}, {}, {}, set(), Counter(), set())
+        raw = Raw({}, {}, {}, {}, {}, {}, set(), Counter(), set())
         for id_ in EVENTS:
-            fields, stream = next(found), next(found)
+            fields, stream, journal = next(found), next(found), next(found)
             if fields:
-                raw.events[id_], raw.streams[id_] = fields, stream
+                raw.events[id_], raw.streams[id_], raw.journals[id_] = fields, stream, journal
         for lane in LANES:
             raw.waiting[lane], raw.leases[lane] = next(found), next(found)
         for _ in range(SHARDS):

@@ -58,6 +58,7 @@ class ModelEvent:
     started: bool = False
     cancel: CancelReason | None = None
     frames: list[bytes] = field(default_factory=list)
+    journal: dict[str, bytes] = field(default_factory=dict)
     endings: int = 0
     lives: int = 1
     is_turn: bool = False
@@ -201,7 +202,7 @@ class LaneModel:
             next_frame=event.next_frame,
             accepted_at=datetime.fromtimestamp(event.accepted_ms / 1000, UTC),
             cancelled=event.cancel,
-            journaled=False,
+            journaled=bool(event.journal),
         )
 
     def renew(self, lease: Lease) -> RenewResult:
@@ -221,6 +222,8 @@ class LaneModel:
         if append.first > event.next_frame:
             return AppendRefused("gap", event.next_frame)
         event.frames += append.frames[event.next_frame - append.first :]
+        if append.step is not None:
+            event.journal[append.step.name] = append.step.entry
         return Appended(event.next_frame)
 
     def settle(self, settlement: Settlement) -> Settled | SettleRefused:
@@ -264,6 +267,8 @@ class LaneModel:
         assert isinstance(frames, tuple)
         event.frames += frames
         event.state, event.reason, event.deaths = state, reason, 0
+        if state is not EventState.DEAD:
+            event.journal.clear()  # nobody will go on from it
         event.endings += 1
         self.shard(event.lane).ended[state] += 1
         lane = self.lanes[event.lane]

@@ -28,7 +28,6 @@ from workers.ingest.intake import Intake
 from workers.ingest.rounds import LightRounds
 from workers.lanes.connection import STATE_ERRORS, State, connect
 from workers.lanes.deployment import keys_of, lanes_of
-from workers.lanes.journals import Journals
 from workers.lanes.keeper import LeaseKeeper
 from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes
@@ -155,7 +154,6 @@ async def turn_runtime(core: Core, quarantine: Quarantine | None = None) -> Asyn
             core.database,
             AgentResponder(teams[settings.model], others=teams),
             streams,
-            Journals(lanes),
             longest=timedelta(seconds=settings.turn_seconds),
         )
         yield TurnParts(Dispatcher(settings, turns, LightTurn(light, streams), desk, quarantine), light, streams, desk)

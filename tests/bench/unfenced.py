@@ -11,12 +11,12 @@ APPEND = """
 --@include frames.lua
 local key = KEYS[1] .. 'event:' .. ARGV[1]
 local frames = {}
-for i = 6, #ARGV do
+for i = 9, #ARGV do
   frames[#frames + 1] = ARGV[i]
 end
 local number = write_frames(KEYS[1], ARGV[1], redis.call('HGET', key, 'acceptance'), tonumber(ARGV[5]), frames, nil)
 redis.call('HSET', key, 'next', number)
-return { 'appended', number }
+return { 'appended', number, 0 }
 """
 
 

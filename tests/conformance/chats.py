@@ -33,7 +33,7 @@ from workers.chat.ports import ActionHandler, Transcriber
 from workers.chat.reads import Reads
 from workers.chat.store import SqlStore
 from workers.chat.turn import TurnHandler
-from workers.lanes.records import Owner, RecordResult
+from workers.lanes.records import JournalStep, Owner
 from workers.policies.delivery import Delivery, Lease, StopSignal
 
 AT = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001  # ChatKit's times are naive and local
@@ -66,6 +66,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.streams: dict[str, list[bytes]] = defaultdict(list)
+        self.journals: dict[str, dict[str, bytes]] = defaultdict(dict)
         self.before_frame: Callable[[str, int, bytes], Awaitable[None]] | None = None
         """Gets event id, number of frames so far, and the frame; may raise in its place."""
         self.before_commit: Callable[[], None] | None = None
@@ -76,6 +77,12 @@ class Recorder:
 
     async def shown(self, delivery: Delivery) -> list[bytes]:
         return list(self.streams[delivery.event.event_id])
+
+    async def journal(self, delivery: Delivery) -> dict[str, bytes]:
+        return dict(self.journals[delivery.event.event_id])
+
+    async def keep(self, event_id: str, step: JournalStep) -> None:
+        self.journals[event_id][step.name] = step.entry
 
 
 class RecordedFrames:
@@ -90,24 +97,13 @@ class RecordedFrames:
             await self._recorder.before_frame(self._event_id, len(stream), frame)
         stream.append(frame)
 
+    async def keep(self, step: JournalStep) -> None:
+        await self._recorder.keep(self._event_id, step)
+
     async def flush(self) -> None:
         """Every frame is kept at once."""
         if self._recorder.before_commit is not None:
             self._recorder.before_commit()
-
-
-class MemoryJournals:
-    """Keeps the completed steps of each event."""
-
-    def __init__(self) -> None:
-        self.entries: dict[str, dict[str, bytes]] = defaultdict(dict)
-
-    async def read(self, delivery: Delivery) -> dict[str, bytes]:
-        return dict(self.entries[delivery.event.event_id])
-
-    async def write(self, delivery: Delivery, step: str, entry: bytes) -> RecordResult:
-        self.entries[delivery.event.event_id][step] = entry
-        return "recorded"
 
 
 class Chat:
@@ -116,7 +112,6 @@ class Chat:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.responder, self.recorder = ScriptedResponder(), Recorder()
-        self.journals = MemoryJournals()
         self.actions: dict[str, ActionHandler] = {}
         self.transcriber: Transcriber | None = None
         self.light, self.reads = LightHandler(database), Reads(database)
@@ -127,7 +122,7 @@ class Chat:
         """The next delivery of an event: a new lease, and the frames of earlier attempts counted."""
         lease = Lease(event.lane, event.event_id, owner="w1", token="t1", epoch=epoch or next(self._epochs))
         next_frame = len(self.recorder.streams[event.event_id]) + 1
-        journaled = bool(self.journals.entries[event.event_id])
+        journaled = bool(self.recorder.journals[event.event_id])
         fields = {"lease": lease, "next_frame": next_frame, "journaled": journaled}
         return delivery_of(event, **(fields | changes))
 
@@ -136,7 +131,6 @@ class Chat:
             self.database,
             self.responder,
             self.recorder,
-            self.journals,
             longest=longest,
             actions=self.actions,
             transcriber=self.transcriber,

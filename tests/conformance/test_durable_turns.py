@@ -22,7 +22,7 @@ from openai.types.responses import (
 from schemas.chatkit import ProgressUpdateEvent, ThreadItemDoneEvent, ThreadItemRemovedEvent, frame_of
 from schemas.outcome import Done, Outcome
 from tests.builders import create_event
-from tests.conformance.chats import Chat, MemoryJournals
+from tests.conformance.chats import Chat, Recorder
 from workers.agents.durable_tools import UNFINISHED, idempotency_key, once
 from workers.agents.ports import ToolContext
 from workers.agents.replies import Answer, Call, Reply, words
@@ -31,8 +31,7 @@ from workers.agents.team import Team
 from workers.agents.tools import STOPPING_TOOLS, ask_user, call_client_tool
 from workers.chat.database import Database
 from workers.errors import TransientError
-from workers.lanes.records import RecordResult
-from workers.policies.delivery import Delivery
+from workers.lanes.records import JournalStep
 
 STEPS: list[list[Reply]] = [
     [words("let me look"), Call("charge", {"amount": 5})],
@@ -167,21 +166,20 @@ class Shop:
         return self.chat.screen(self.event), await self.chat.kinds(self.event), stored.title
 
 
-class DyingJournals(MemoryJournals):
-    """A worker dies at a write: before it, or when it is there and nobody has heard of it."""
+class DyingRecorder(Recorder):
+    """A worker dies while it keeps a step: before it is there, or when it is and nobody has heard of it."""
 
-    def __init__(self, write: int, *, after: bool) -> None:
+    def __init__(self, step: int, *, after: bool) -> None:
         super().__init__()
-        self._left, self._after = write, after
+        self._left, self._after = step, after
 
-    async def write(self, delivery: Delivery, step: str, entry: bytes) -> RecordResult:
+    async def keep(self, event_id: str, step: JournalStep) -> None:
         self._left -= 1
         if self._left == 0 and not self._after:
             raise asyncio.CancelledError
-        answer = await super().write(delivery, step, entry)
+        await super().keep(event_id, step)
         if self._left == 0:
             raise asyncio.CancelledError
-        return answer
 
 
 def once_at(k: int) -> Callable[[str, int, bytes], Awaitable[None]]:
@@ -206,7 +204,7 @@ async def reference(new_chat: Callable[[], Chat]) -> tuple[tuple[list[str], list
     """The undisturbed answer: what is left of it, and how many frames and journal writes it takes."""
     shop = Shop(new_chat())
     assert await shop.run() == Done()
-    journal = shop.chat.journals.entries[shop.event.event_id]
+    journal = shop.chat.recorder.journals[shop.event.event_id]
     return await shop.result(), len(shop.chat.recorder.streams[shop.event.event_id]), len(journal)
 
 
@@ -262,7 +260,7 @@ async def test_a_death_at_any_write_of_the_journal_costs_at_most_one_call(
     result, _, writes = reference
     for k in range(1, writes + 1):
         shop = Shop(new_chat())
-        shop.chat.journals = DyingJournals(k, after=after)
+        shop.chat.recorder = DyingRecorder(k, after=after)
         deaths = await shop.until_done()
         assert deaths == 1
         assert (k, await shop.result()) == (k, result)
@@ -313,7 +311,7 @@ async def test_a_journal_that_does_not_fit_any_more_is_left_and_the_rest_is_run_
     new_chat: Callable[[], Chat],
 ) -> None:
     shop = Shop(new_chat())
-    shop.chat.journals = DyingJournals(4, after=True)  # two responses and two tools are kept
+    shop.chat.recorder = DyingRecorder(4, after=True)  # two responses and two tools are kept
     with pytest.raises(asyncio.CancelledError):
         await shop.run()
     changed = Shop(shop.chat, steps=[STEPS[0], [words("never mind")]])
@@ -339,7 +337,7 @@ async def test_an_unfinished_call_of_a_once_tool_is_reported_and_not_repeated(ne
     shop.effects.may_go_on.set()
     assert await shop.run() == Done()
     assert shop.effects.keys == []
-    journal = shop.chat.journals.entries[shop.event.event_id]
+    journal = shop.chat.recorder.journals[shop.event.event_id]
     assert any(UNFINISHED.encode() in entry for entry in journal.values())
 
 
@@ -347,7 +345,7 @@ async def test_a_redriven_event_shows_its_completed_steps_again_after_they_were_
     new_chat: Callable[[], Chat], reference: tuple[Any, int, int]
 ) -> None:
     shop = Shop(new_chat())
-    shop.chat.journals = DyingJournals(4, after=True)
+    shop.chat.recorder = DyingRecorder(4, after=True)
     with pytest.raises(asyncio.CancelledError):
         await shop.run()
     stream = shop.chat.recorder.streams[shop.event.event_id]

@@ -23,7 +23,6 @@ from workers.chat.turn import TurnHandler
 from workers.dispatch import Dispatcher
 from workers.errors import LeaseLostError, PermanentError, TransientError
 from workers.lanes.connection import State, connect
-from workers.lanes.journals import Journals
 from workers.lanes.keeper import LeaseKeeper
 from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes
@@ -103,7 +102,7 @@ async def worker(redis_url: str, sqlite_url: str) -> AsyncIterator[Worker]:
     await database.upgrade()
     writer, responder = FrameWriter(lanes), ScriptedResponder()
     streams = TurnStreams(writer, state, keys)
-    turns = TurnHandler(database, responder, streams, Journals(lanes), longest=timedelta(seconds=20))
+    turns = TurnHandler(database, responder, streams, longest=timedelta(seconds=20))
     yield Worker(state, keys, lanes, streams, SqlStore(database), responder, turns, TakeBack(database, streams))
     await writer.close()
     await database.close()

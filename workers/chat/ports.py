@@ -9,6 +9,7 @@ from chatkit.types import AudioInput
 
 from schemas.chatkit import Action, ThreadItem, ThreadMetadata, ThreadStreamEvent, WidgetItem
 from workers.chat.context import TurnContext
+from workers.lanes.records import JournalStep
 from workers.policies.delivery import Delivery
 
 
@@ -55,6 +56,9 @@ class Frames(Protocol):
     async def flush(self) -> None:
         """Return when every frame sent so far is in the stream."""
 
+    async def keep(self, step: JournalStep) -> None:
+        """Return when the step is in the event's journal, too."""
+
 
 class FrameSource(Protocol):
     """Opens the frames of a delivery, and knows what earlier attempts have shown."""
@@ -63,4 +67,8 @@ class FrameSource(Protocol):
 
     async def shown(self, delivery: Delivery) -> Sequence[bytes]:
         """The frames that earlier attempts of this event have shown."""
+        ...
+
+    async def journal(self, delivery: Delivery) -> Mapping[str, bytes]:
+        """The steps that earlier attempts of this event have completed, by name."""
         ...

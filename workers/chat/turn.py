@@ -24,7 +24,7 @@ from schemas.outcome import Cancelled, CancelReason, Done, Outcome
 from workers.chat.context import TurnContext
 from workers.chat.database import Database
 from workers.chat.fence import AnsweredError
-from workers.chat.journal import JournalStore, TurnJournal
+from workers.chat.journal import TurnJournal
 from workers.chat.partial import Shown, keep_partial, shown_by
 from workers.chat.ports import (
     NO_ACTIONS,
@@ -62,7 +62,6 @@ class TurnHandler:
         database: where conversations are kept.
         responder: the agents.
         frames: the way to the clients.
-        journals: where completed steps are kept.
         longest: how long a turn may take.
         actions: widget actions that code handles; the agents are told of all others.
         transcriber: for `input.transcribe`; without one it is refused.
@@ -73,13 +72,12 @@ class TurnHandler:
         database: Database,
         responder: Responder,
         frames: FrameSource,
-        journals: JournalStore,
         *,
         longest: timedelta,
         actions: ActionHandlers = NO_ACTIONS,
         transcriber: Transcriber | None = None,
     ) -> None:
-        self._database, self._frames, self._journals = database, frames, journals
+        self._database, self._frames = database, frames
         self._responder, self._actions, self._transcriber = responder, actions, transcriber
         self._longest_seconds = longest.total_seconds()
         self._player = ReadServer(SqlStore(database))
@@ -178,10 +176,10 @@ class TurnHandler:
 
     async def _journal(self, delivery: Delivery, frames: Frames) -> TurnJournal:
         """The steps that earlier attempts have completed, and the place for those of this one."""
-        entries = await self._journals.read(delivery) if delivery.journaled else {}
+        entries = await self._frames.journal(delivery) if delivery.journaled else {}
         if entries:
             log.info("turn_resumed", extra={"event_id": delivery.event.event_id, "steps": len(entries)})
-        return TurnJournal(delivery, self._journals, entries, frames.flush)
+        return TurnJournal(entries, frames.keep)
 
     async def _take_back(
         self, frames: Frames, store: TurnStore, context: TurnContext, event: Event, shown: Shown | None

@@ -39,8 +39,6 @@ from workers.lanes.records import (
     Begun,
     Cancellation,
     NotBegun,
-    Record,
-    RecordResult,
     Refused,
     RenewResult,
     RouseResult,
@@ -145,32 +143,15 @@ class Lanes(LaneViews):
         return [reply.decode() for reply in await self._scripts.run(calls)]
 
     async def append(self, appends: Sequence[Append]) -> list[Appended | AppendRefused]:
-        """Show frames to the clients of events."""
+        """Show frames to the clients of events, and keep completed steps in their journals."""
         append = script("append")
-        calls = [
-            self._call(
-                append,
-                lease.lane,
-                [lease.event_id, lease.lane, lease.owner, lease.epoch, item.first, *item.frames],
-            )
-            for item in appends
-            for lease in [item.lease]
-        ]
+        calls = []
+        for item in appends:
+            lease, step = item.lease, item.step
+            who: list[Argument] = [lease.event_id, lease.lane, lease.owner, lease.epoch, item.first]
+            kept: list[Argument] = [step.name, step.entry] if step is not None else ["", ""]
+            calls.append(self._call(append, lease.lane, [*who, *kept, JOURNAL_BYTES, *item.frames]))
         return [replies.appended_of(reply) for reply in await self._scripts.run(calls)]
-
-    async def record(self, records: Sequence[Record]) -> list[RecordResult]:
-        """Keep completed steps of running events in their journals."""
-        record = script("record")
-        calls = [
-            self._call(
-                record,
-                lease.lane,
-                [lease.event_id, lease.lane, lease.owner, lease.epoch, item.step, item.entry, JOURNAL_BYTES],
-            )
-            for item in records
-            for lease in [item.lease]
-        ]
-        return [reply.decode() for reply in await self._scripts.run(calls)]
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settled | SettleRefused]:
         """Say what came of runs. The lanes that move on are to be woken by the caller."""

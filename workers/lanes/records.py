@@ -12,9 +12,6 @@ from workers.policies.delivery import Lease
 RefusedReason = Literal["lane_full", "system_full"]
 NotBegunReason = Literal["unknown", "ended", "not_head", "leased", "not_due", "paused"]
 AppendRefusedReason = Literal["stale", "cancelled", "gap", "ended"]
-RecordResult = Literal["recorded", "full", "cancelled", "stale", "ended"]
-"""`full`: the journal is as large as it may be, and goes on without this step."""
-
 RenewResult = Literal["held", "lost", "cancelled"]
 """`cancelled`: held, and the event is to be stopped."""
 
@@ -99,19 +96,30 @@ class NotBegun:
 
 
 @dataclass(frozen=True, slots=True)
+class JournalStep:
+    """A completed step of an event, for its journal. `entry` is whatever its reader makes of it."""
+
+    name: str
+    entry: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Append:
-    """Frames to show, each the JSON of one `ThreadStreamEvent`; `first` is the number of the first of them."""
+    """Frames to show, each the JSON of one `ThreadStreamEvent`; `first` is the number of the first of them. `step` is
+    complete once they are shown."""
 
     lease: Lease
     first: int
     frames: Sequence[bytes]
+    step: JournalStep | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """All frames are in the stream."""
+    """All frames are in the stream, and the step is in the journal, unless that is full."""
 
     next_frame: int
+    journal_full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +128,6 @@ class AppendRefused:
 
     why: AppendRefusedReason
     next_frame: int
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A completed step of an event, for its journal. `entry` is whatever its reader makes of it."""
-
-    lease: Lease
-    step: str
-    entry: bytes
 
 
 @dataclass(frozen=True, slots=True)

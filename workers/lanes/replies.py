@@ -64,8 +64,8 @@ def begun_of(start: Start, owner: str, reply: Sequence[Any]) -> Begun | NotBegun
 
 def appended_of(reply: Sequence[Any]) -> Appended | AppendRefused:
     """Answer of append."""
-    verdict, number = reply
-    return Appended(number) if verdict == b"appended" else AppendRefused(verdict.decode(), number)
+    verdict, number, full = reply
+    return Appended(number, bool(full)) if verdict == b"appended" else AppendRefused(verdict.decode(), number)
 
 
 def settled_of(lane: str, reply: Sequence[Any]) -> Settled | SettleRefused:

@@ -38,11 +38,6 @@ class LaneViews:
         found: Any = await self._state.get(f"{self._keys.tag_of(lane)}body:{event_id}")
         return None if found is None else str(found, "utf-8")
 
-    async def journal(self, lane: str, event_id: str) -> dict[str, bytes]:
-        """The completed steps of an event, by their names."""
-        entries: Any = await self._state.hgetall(self._keys.journal(lane, event_id))
-        return {str(step, "utf-8"): entry for step, entry in entries.items()}
-
     async def events_of(self, lane: str) -> list[str]:
         """Ids of the events that wait or run in a lane, head first."""
         ids: Any = await self._state.lrange(f"{self._keys.tag_of(lane)}lane:{lane}", 0, -1)

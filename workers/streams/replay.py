@@ -31,3 +31,8 @@ class TurnStreams:
             if len(page) < PAGE:
                 return frames
             after = f"({page[-1][0].decode()}"
+
+    async def journal(self, delivery: Delivery) -> dict[str, bytes]:
+        """The steps that earlier attempts have completed, by name."""
+        entries: Any = await self._state.hgetall(self._keys.journal(delivery.lease.lane, delivery.lease.event_id))
+        return {str(step, "utf-8"): entry for step, entry in entries.items()}

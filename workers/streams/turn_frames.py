@@ -1,12 +1,15 @@
 """The frames of one turn on their way to the stream."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import partial
 
 from workers.errors import CancelRequestedError, LeaseLostError, TransientError
-from workers.lanes.records import Append, Appended, AppendRefused
+from workers.lanes.records import Append, Appended, AppendRefused, JournalStep
 from workers.policies.delivery import Lease
+
+log = logging.getLogger(__name__)
 
 TURN_BYTES = 256 * 1024
 """Unwritten bytes of one turn above which `send` waits for the writer."""
@@ -25,6 +28,7 @@ class TurnFrames:
         "_listed",
         "_pending",
         "_shown",
+        "_step",
         "_want",
         "_written",
         "next_frame",
@@ -36,6 +40,7 @@ class TurnFrames:
         self._lease, self._want = lease, want
         self._first = next_frame
         self._pending: list[bytes] = []
+        self._step: JournalStep | None = None
         self._failure: Failure | None = None
         self._written = asyncio.Event()
         self._written.set()
@@ -66,9 +71,15 @@ class TurnFrames:
         if self.size > TURN_BYTES:
             await self.flush()
 
+    async def keep(self, step: JournalStep) -> None:
+        """Return when the step is in the journal and every frame sent so far in the stream. Raises what `send` does."""
+        self._step = step
+        self.size += len(step.entry)
+        await self.flush()
+
     async def flush(self) -> None:
         """Return when every frame sent so far is in the stream. Raises what `send` raises."""
-        if self._pending:
+        if self._pending or self._step is not None:
             self._written.clear()
             self._want(self, True)
             await self._written.wait()
@@ -77,7 +88,7 @@ class TurnFrames:
 
     def take(self) -> Append:
         """For the writer: what is to be written now. It is kept until `written` or `fail`."""
-        return Append(self._lease, self._first, self._pending.copy())
+        return Append(self._lease, self._first, self._pending.copy(), self._step)
 
     def written(self, append: Append, answer: Appended | AppendRefused) -> None:
         """For the writer: what came of it."""
@@ -86,9 +97,14 @@ class TurnFrames:
             return
         self._first += len(append.frames)
         self.size -= sum(map(len, append.frames))
+        if append.step is not None:
+            self.size -= len(append.step.entry)
+            self._step = None
+            if answer.journal_full:
+                log.warning("journal_full", extra={"event_id": append.lease.event_id, "step": append.step.name})
         del self._pending[: len(append.frames)]
-        self._listed = bool(self._pending)
-        if self._pending:
+        self._listed = bool(self._pending) or self._step is not None
+        if self._listed:
             # somebody who waits in `flush` sent them before, and must not wait for the interval
             self._want(self, not self._written.is_set())
         else:
@@ -98,6 +114,7 @@ class TurnFrames:
         """For the writer: nothing more can be shown."""
         self._failure = failure
         self._pending.clear()
+        self._step = None
         self.size = 0
         self._written.set()
 

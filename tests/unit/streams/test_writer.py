@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from tests.builders import create_event, delivery_of
 from tests.eventually import eventually
 from workers.errors import CancelRequestedError, LeaseLostError, TransientError
-from workers.lanes.records import Append, Appended, AppendRefused, AppendRefusedReason
+from workers.lanes.records import Append, Appended, AppendRefused, AppendRefusedReason, JournalStep
 from workers.policies.delivery import Delivery
 from workers.streams.turn_frames import TURN_BYTES
 from workers.streams.writer import FrameWriter
@@ -24,6 +24,7 @@ class MemoryLanes:
     """Streams in memory, with the rules of the append script; can be held, fail or refuse."""
 
     streams: dict[str, list[bytes]] = field(default_factory=dict)
+    journals: dict[str, list[bytes]] = field(default_factory=dict)
     calls: list[list[Append]] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
     lost_replies: int = 0
@@ -46,6 +47,8 @@ class MemoryLanes:
         if self.refusal is not None:
             return AppendRefused(self.refusal, len(stream) + 1)
         stream.extend(append.frames[len(stream) + 1 - append.first :])
+        if append.step is not None:
+            self.journals.setdefault(append.lease.event_id, []).append(append.step.entry)
         return Appended(len(stream) + 1)
 
 
@@ -77,6 +80,53 @@ async def test_the_first_frame_of_a_turn_is_written_at_once(lanes: MemoryLanes) 
             return lanes.streams.get(event_id) == [b"hello"]
 
         assert await eventually(shown, within=2)
+
+
+async def test_a_step_is_safe_when_keep_returns_and_goes_with_the_frames_before_it(
+    lanes: MemoryLanes, writer: FrameWriter
+) -> None:
+    turn = delivery()
+    frames = writer.open(turn)
+    lanes.open.clear()
+    await frames.send(b"one")
+
+    async def under_way() -> bool:
+        return len(lanes.calls) == 1
+
+    await eventually(under_way)
+    await frames.send(b"two")
+    keeping = asyncio.create_task(frames.keep(JournalStep("r0", b"entry")))
+    lanes.open.set()
+    await keeping
+    assert lanes.streams[turn.lease.event_id] == [b"one", b"two"]
+    assert lanes.journals[turn.lease.event_id] == [b"entry"]
+    assert [len(call) for call in lanes.calls] == [1, 1]
+    assert frames.size == 0
+
+
+async def test_a_step_without_new_frames_waits_for_a_call_that_was_under_way(
+    lanes: MemoryLanes, writer: FrameWriter
+) -> None:
+    turn = delivery()
+    frames = writer.open(turn)
+    lanes.open.clear()
+    await frames.send(b"one")
+
+    async def under_way() -> bool:
+        return len(lanes.calls) == 1
+
+    await eventually(under_way)
+    keeping = asyncio.create_task(frames.keep(JournalStep("r0", b"entry")))
+    await asyncio.sleep(0)
+    lanes.open.set()
+    await keeping
+    assert lanes.journals[turn.lease.event_id] == [b"entry"]
+
+
+async def test_a_step_is_refused_like_a_frame(lanes: MemoryLanes, writer: FrameWriter) -> None:
+    lanes.refusal = "stale"
+    with pytest.raises(LeaseLostError):
+        await writer.open(delivery()).keep(JournalStep("r0", b"entry"))
 
 
 async def test_deltas_wait_for_the_interval_and_go_in_one_call(lanes: MemoryLanes, writer: FrameWriter) -> None:
