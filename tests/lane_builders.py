@@ -7,7 +7,17 @@ from functools import cache
 from typing import Any
 
 from schemas.events import Event, parse_event
-from schemas.outcome import DeadLettered, DeadReason, Done, ErrorRecord, Outcome, Retry, RetryReason
+from schemas.outcome import (
+    DeadLettered,
+    DeadReason,
+    Done,
+    ErrorRecord,
+    Outcome,
+    Released,
+    ReleaseReason,
+    Retry,
+    RetryReason,
+)
 from schemas.records import DeadLetter
 from workers.lanes.connection import State
 from workers.lanes.keys import Keys
@@ -121,6 +131,10 @@ def deployment_on(state: State, prefix: str, *, shards: int = 2) -> Deployment:
 
 def done(lease: Lease, *frames: bytes) -> Settlement:
     return Settlement(lease, Done(), final_frames=frames)
+
+
+def released(lease: Lease) -> Settlement:
+    return Settlement(lease, Released(ReleaseReason.SHUTDOWN))
 
 
 def retry(lease: Lease, delay: timedelta = timedelta(seconds=3)) -> Settlement:

@@ -305,13 +305,17 @@ class LaneMachine(RuleBasedStateMachine):
         self.pause(on=False)
 
     @precondition(lambda self: self._live_leases())
-    @rule(which=index, ms=st.sampled_from([0, 1_999, 2_000]))
-    def an_event_waits_and_is_roused(self, which: int, ms: int) -> None:
+    @rule(which=index, ms=st.sampled_from([0, 1_999, 2_000]), paused=st.booleans())
+    def an_event_waits_and_is_roused(self, which: int, ms: int, paused: bool) -> None:
         live = self._live_leases()
         lease, delay = live[which % len(live)], timedelta(seconds=2)
         self._settle(Settlement(lease, Parked(ParkReason.RATE_LIMIT, delay), delay=delay))
+        if paused:
+            self.pause(on=True)
         self.time_passes(ms)
         self._rouse(lease.event_id)
+        if paused:
+            self.pause(on=False)
 
     @rule(name=st.sampled_from(NAMES), lane=st.sampled_from([None, *LANES]))
     def rouse_anything(self, name: str, lane: str | None) -> None:

@@ -323,11 +323,17 @@ class LaneModel:
         event = self.events.get(wake.event_id)
         if event is None or self.keys.shard_of(event.lane) != self.keys.shard_of(wake.lane):
             return "gone"
-        if event.state in (EventState.RUNNING, EventState.QUEUED):
+        if event.state is EventState.RUNNING:
             return "coming"
-        if event.state is not EventState.WAITING_LIMIT or event.lane != wake.lane:
+        if event.state not in (EventState.WAITING_LIMIT, EventState.QUEUED) or event.lane != wake.lane:
             return "gone"
+        if self.paused:
+            self.shard(event.lane).held.add(event.lane)
+        if event.state is EventState.QUEUED:
+            return "gone" if self.paused else "coming"
         event.due_ms = self.now_ms
+        if self.paused:
+            return "gone"
         self.lanes[event.lane].alarm_ms = self.now_ms + FIRST_GRACE_MS
         return "wake"
 

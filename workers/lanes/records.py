@@ -16,7 +16,7 @@ RenewResult = Literal["held", "lost", "cancelled"]
 """`cancelled`: held, and the event is to be stopped."""
 
 RouseResult = Literal["wake", "coming", "gone"]
-"""`coming`: it runs, or is about to. `gone`: it has ended, or waits for something else."""
+"""`coming`: it runs, or is about to. `gone`: it has ended, is paused, or waits for something else."""
 
 CancelResult = Literal["cancelled", "cancelling", "ended", "unknown"]
 """`cancelled`: it waited and has ended. `cancelling`: from now on it shows no more text, and a worker ends it."""

@@ -3,7 +3,8 @@
 from datetime import timedelta
 
 from schemas.outcome import Parked, ParkReason
-from tests.lane_builders import QUEUE, Deployment, done, event, retry
+from tests.lane_builders import QUEUE, Deployment, done, event, released, retry
+from workers.lanes.pauses import Paused
 from workers.lanes.records import Settlement, Wake
 
 ONE = event("e1", "thr_1")
@@ -31,3 +32,17 @@ async def test_what_has_not_begun_comes_by_itself_and_what_waits_for_something_e
     deployment.clock.turn(timedelta(seconds=5))
     await deployment.lanes.settle([done((await deployment.begun(ONE, "t2")).lease)])
     assert await deployment.lanes.rouse([WAKE]) == ["gone"]
+
+
+async def test_what_is_paused_does_not_come_and_is_due_once_it_is_resumed(deployment: Deployment) -> None:
+    pause = Paused("type", ONE.type)
+    lease = await deployment.started(ONE)
+    parked = Parked(ParkReason.RATE_LIMIT, timedelta(minutes=5))
+    await deployment.lanes.settle([Settlement(lease, parked, delay=parked.delay)])
+    await deployment.lanes.pauses.pause(pause)
+    assert await deployment.lanes.rouse([WAKE]) == ["gone"]
+    await deployment.lanes.pauses.resume(pause)
+    assert await deployment.lanes.sweep() == [WAKE]  # not in five minutes
+    await deployment.lanes.settle([released((await deployment.begun(ONE, "t2")).lease)])
+    await deployment.lanes.pauses.pause(pause)
+    assert await deployment.lanes.rouse([WAKE]) == ["gone"]  # given back by a worker that drained

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
+from schemas.events import Event
 from schemas.outcome import Parked, ParkReason
 from tests.builders import create_event, delivery_of
 from tests.eventually import eventually
@@ -16,6 +16,7 @@ from tests.limit_builders import MODEL, Stand
 from workers.errors import LimiterAwayError, OverloadError, RateLimitedError
 from workers.lanes.connection import connect
 from workers.lanes.keys import Keys
+from workers.lanes.pauses import Paused
 from workers.lanes.records import Settlement, Wake
 from workers.limits import desk as desk_module
 from workers.limits.desk import LimitDesk
@@ -43,15 +44,21 @@ def desk(stand: Stand) -> Desk:
     return Desk(stand)
 
 
-async def parked(desk: Desk, name: str) -> Any:
+async def parked(desk: Desk, name: str, **who: str) -> Event:
     """An event that was begun, found no room, and waits in its lane."""
-    event = create_event(name, id=name)
+    event = create_event(name, id=name, **who)
     await desk.lanes.accepted(event)
     begun = await desk.lanes.begun(event, f"token-{name}")
     assert isinstance(await desk.desk.reserve(delivery_of(event, lease=begun.lease)), InLine)
     wait = timedelta(minutes=5)
     await desk.lanes.lanes.settle([Settlement(begun.lease, Parked(ParkReason.RATE_LIMIT, wait), delay=wait)])
     return event
+
+
+async def taken_up(desk: Desk, event: Event) -> None:
+    """A woken event is begun, and has what it needs."""
+    begun = await desk.lanes.begun(event, "again")
+    assert isinstance(await desk.desk.reserve(delivery_of(event, lease=begun.lease)), Reserved)
 
 
 async def test_a_grant_makes_the_event_due_and_wakes_it(desk: Desk, stand: Stand) -> None:
@@ -63,8 +70,7 @@ async def test_a_grant_makes_the_event_due_and_wakes_it(desk: Desk, stand: Stand
     stand.turn(1)
     await desk.desk.grant()
     assert desk.wakes == [event.event_id]
-    begun = await desk.lanes.begun(event, "again")
-    assert isinstance(await desk.desk.reserve(delivery_of(event, lease=begun.lease)), Reserved)
+    await taken_up(desk, event)
 
 
 async def test_a_grant_for_what_was_cancelled_goes_to_the_next(desk: Desk, stand: Stand) -> None:
@@ -76,6 +82,26 @@ async def test_a_grant_for_what_was_cancelled_goes_to_the_next(desk: Desk, stand
     await desk.desk.grant()
     await desk.desk.grant()
     assert desk.wakes == [following.event_id]
+
+
+async def test_a_grant_for_what_is_paused_goes_to_the_next_and_what_is_resumed_stands_in_line_again(
+    desk: Desk, stand: Stand
+) -> None:
+    await stand.limit(rpm=60)
+    await stand.reserved("first")
+    event, following = await parked(desk, "a"), await parked(desk, "b", tenant="other")
+    pauses, pause = desk.lanes.lanes.pauses, Paused("tenant", event.tenant)
+    await pauses.pause(pause)
+    stand.turn(1)
+    await desk.desk.grant()
+    await desk.desk.grant()
+    assert desk.wakes == [following.event_id]
+    await taken_up(desk, following)
+    stand.turn(60)  # a grant that nobody takes up would be handed out again
+    await desk.desk.grant()
+    assert (await stand.status()).waiting == 0
+    await pauses.resume(pause)
+    await taken_up(desk, event)
 
 
 async def test_a_grant_that_comes_before_the_event_has_settled_is_not_lost(

@@ -9,6 +9,7 @@
 -- Reply: {'begun', epoch, attempt, deaths, acceptance, next frame, accepted ms, cancel reason or '', body or '', 1 when
 --   there is a journal}, or {why not}.
 --@include clock.lua
+--@include paused.lua
 local tag, id, lane, token = KEYS[1], ARGV[2], ARGV[3], ARGV[4]
 local key, lease_key = tag .. 'event:' .. id, tag .. 'lease:' .. lane
 local state, acceptance, number, accepted, attempt, deaths, due, started, cancel, type, tenant, queue, turn, journaled = unpack(
@@ -38,9 +39,7 @@ else
   if due and tonumber(due) > now_ms then
     return { 'not_due' }
   end
-  local paused = redis.call('SMISMEMBER', tag .. 'paused', 'type:' .. type, 'tenant:' .. tenant, 'queue:' .. queue)
-  if paused[1] + paused[2] + paused[3] > 0 then
-    redis.call('SADD', tag .. 'held', lane)
+  if is_paused(tag, lane, type, tenant, queue) then
     return { 'paused' }
   end
   -- %.0f, since Lua would write so large a number as 1.7e+15
