@@ -33,12 +33,12 @@ class Pauses(LaneViews):
 
     async def resume(self, what: Paused) -> bool:
         """Let it go on; False when it was not paused."""
-        arguments = [self._now(), str(what), LANES_PER_CALL]
-        was_paused, tags = False, self._tags
+        was_paused, tags, first = False, self._tags, 1
         while tags:
+            arguments = [self._now(), str(what), LANES_PER_CALL, first]
             replies = await self._scripts.run([Call(script("resume"), tag, arguments) for tag in tags])
-            was_paused = was_paused or any(was for was, _ in replies)
-            tags = [tag for tag, (_, held) in zip(tags, replies, strict=True) if held]
+            was_paused, first = was_paused or any(was for was, _ in replies), 0
+            tags = [tag for tag, (_, left) in zip(tags, replies, strict=True) if left]
         return was_paused
 
     async def all(self) -> list[Paused]:

@@ -1,10 +1,12 @@
 """Pausing a type, a tenant or a queue at run time."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from tests.lane_builders import QUEUE, Deployment, event
+from workers.lanes import pauses as pauses_module
 from workers.lanes.pauses import Paused
 from workers.lanes.records import NotBegun, Start
 
@@ -63,3 +65,33 @@ async def test_a_lane_that_ended_while_it_was_held_gets_no_alarm(deployment: Dep
     await deployment.lanes.cancel(ONE.event_id)
     await deployment.lanes.pauses.resume(Paused("tenant", "acme"))
     assert await deployment.alarm_ms(ONE) is None
+
+
+async def test_a_resume_ends_though_its_lanes_are_paused_for_another_reason_as_well(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it releases is refused, and held, again before it looks for more."""
+    monkeypatch.setattr(pauses_module, "LANES_PER_CALL", 2)
+    pauses, run, calls = deployment.lanes.pauses, deployment.lanes.pauses._scripts.run, 0
+    items = [event(f"p{number}", f"thr_{number}") for number in range(8)]
+    free = [event(f"q{number}", f"thr_{number}", tenant="other") for number in range(8)]
+
+    async def refused_meanwhile(*arguments: Any) -> list[Any]:
+        nonlocal calls
+        calls += 1
+        assert calls < 20, "it goes on for ever"
+        answers = await run(*arguments)
+        await deployment.lanes.begin([Start(item.lane, item.event_id, "t") for item in items])
+        return answers
+
+    for what in (Paused("queue", QUEUE), Paused("tenant", "acme")):
+        await pauses.pause(what)
+    await deployment.accepted(*items, *free)
+    await deployment.lanes.begin([Start(item.lane, item.event_id, "t") for item in (*items, *free)])
+    monkeypatch.setattr(pauses._scripts, "run", refused_meanwhile)
+    assert await pauses.resume(Paused("queue", QUEUE))
+    monkeypatch.undo()
+    woken = {wake.event_id for wake in await deployment.lanes.sweep()}
+    assert woken >= {item.event_id for item in free}  # each of those that may go on
+    assert await pauses.resume(Paused("tenant", "acme"))
+    assert {wake.event_id for wake in await deployment.lanes.sweep()} >= {item.event_id for item in items}
