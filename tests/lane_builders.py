@@ -13,6 +13,8 @@ from schemas.outcome import (
     Done,
     ErrorRecord,
     Outcome,
+    Parked,
+    ParkReason,
     Released,
     ReleaseReason,
     Retry,
@@ -131,6 +133,10 @@ def deployment_on(state: State, prefix: str, *, shards: int = 2) -> Deployment:
 
 def done(lease: Lease, *frames: bytes) -> Settlement:
     return Settlement(lease, Done(), final_frames=frames)
+
+
+def parked(lease: Lease, delay: timedelta = timedelta(seconds=7)) -> Settlement:
+    return Settlement(lease, Parked(ParkReason.RATE_LIMIT, delay), delay=delay)
 
 
 def released(lease: Lease) -> Settlement:

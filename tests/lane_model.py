@@ -251,11 +251,11 @@ class LaneModel:
 
     def give_back(self, event: ModelEvent, lane: ModelLane, settlement: Settlement) -> Settled:
         """The event stays the head, so that the order is kept."""
-        event.state, event.deaths = state_after(settlement), 0
+        event.state, event.deaths = state_after(settlement), event.deaths - 1
         event.due_ms = lane.alarm_ms = self.now_ms + settlement.delay // timedelta(milliseconds=1)
         lane.lease, lane.grace_ms = None, FIRST_GRACE_MS
         if isinstance(settlement.outcome, Retry):
-            event.attempt += 1
+            event.attempt, event.deaths = event.attempt + 1, 0
             event.failures += 1
         if isinstance(settlement.outcome, Released):
             lane.alarm_ms = self.now_ms + FIRST_GRACE_MS

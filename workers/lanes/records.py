@@ -72,7 +72,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """The event is leased to this worker. `deaths` counts this run too, until it is settled.
+    """The event is leased to this worker. `deaths` counts this run too, until it comes to an answer.
 
     `cancelled` says on whose wish it is only to be ended; `journaled`, that a run of it has completed steps.
     """

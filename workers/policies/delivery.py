@@ -53,9 +53,10 @@ class ModelUse:
 class Delivery:
     """One run of one event.
 
-    `attempt` counts from 1 and only a Retry raises it; `deaths` counts the workers that began the event and never
-    settled it, this one included. `next_frame` is the number of the first frame that is not yet in the stream.
-    `journaled`: an earlier run has completed steps, which are in its journal.
+    `attempt` counts from 1 and only a Retry raises it; `deaths` counts the workers that began the event and did not
+    come back, and this one, since it last ended or failed in a way that is tried again. `next_frame` is the number of
+    the first frame that is not yet in the stream. `journaled`: an earlier run has completed steps, which are in its
+    journal.
     """
 
     event: Event

@@ -13,18 +13,26 @@ from schemas.outcome import (
     DropReason,
     EventState,
     Outcome,
-    Parked,
-    ParkReason,
-    Released,
-    ReleaseReason,
 )
-from tests.lane_builders import FRAME, LEASE, QUEUE, Deployment, dead, done, event, lanes_on, letter, retry
+from tests.lane_builders import (
+    FRAME,
+    LEASE,
+    QUEUE,
+    Deployment,
+    dead,
+    done,
+    event,
+    lanes_on,
+    letter,
+    parked,
+    released,
+    retry,
+)
 from workers.lanes.records import Append, NotBegun, Settled, Settlement, SettleRefused, Start, Wake
 
 FIRST = event("e1", "thr_1")
 SECOND = event("e2", "thr_1")
 TO_SECOND = Wake(SECOND.lane, SECOND.event_id, SECOND.type, QUEUE)
-PARKED = Parked(ParkReason.RATE_LIMIT, timedelta(seconds=7))
 
 
 async def ending(deployment: Deployment) -> Any:
@@ -120,10 +128,10 @@ async def test_a_retry_spends_an_attempt_and_keeps_the_head(deployment: Deployme
 
 async def test_parking_spends_no_attempt(deployment: Deployment) -> None:
     lease = await deployment.started(FIRST)
-    settled = await deployment.lanes.settle([Settlement(lease, PARKED, delay=PARKED.delay)])
+    settled = await deployment.lanes.settle([parked(lease, timedelta(seconds=7))])
     assert settled == [Settled(EventState.WAITING_LIMIT, None)]
     assert await deployment.alarm_ms(FIRST) == 7_000
-    deployment.clock.turn(PARKED.delay)
+    deployment.clock.turn(timedelta(seconds=7))
     begun = await deployment.begun(FIRST, "t2")
     assert (begun.attempt, begun.deaths) == (1, 1)
 
@@ -131,10 +139,24 @@ async def test_parking_spends_no_attempt(deployment: Deployment) -> None:
 async def test_a_released_event_is_woken_at_once_with_no_attempt_and_no_death(deployment: Deployment) -> None:
     lease = await deployment.started(FIRST)
     wake = Wake(FIRST.lane, FIRST.event_id, FIRST.type, QUEUE)
-    released = Settlement(lease, Released(ReleaseReason.SHUTDOWN))
-    assert await deployment.lanes.settle([released]) == [Settled(EventState.QUEUED, wake)]
+    assert await deployment.lanes.settle([released(lease)]) == [Settled(EventState.QUEUED, wake)]
     begun = await deployment.begun(FIRST, "t2", lanes=deployment.other)
     assert (begun.attempt, begun.deaths) == (1, 1)
+
+
+@pytest.mark.parametrize(("settlement", "deaths"), [(parked, 3), (released, 3), (retry, 1)])
+async def test_only_a_run_that_came_to_an_answer_clears_the_deaths_of_a_suspect(
+    deployment: Deployment, settlement: Any, deaths: int
+) -> None:
+    """What found no room, or was given back, has not been run: else it would kill two more workers, each time."""
+    await deployment.started(FIRST)
+    for token in ("t2", "t3"):  # two workers have died
+        deployment.clock.turn(LEASE)
+        begun = await deployment.begun(FIRST, token)
+    assert begun.deaths == 3
+    await deployment.lanes.settle([settlement(begun.lease)])
+    deployment.clock.turn(LEASE)
+    assert (await deployment.begun(FIRST, "t4")).deaths == deaths
 
 
 @pytest.mark.parametrize("settlement", [done, retry, dead])

@@ -3,8 +3,10 @@
 -- Promise: only the holder of the lease (owner and epoch) settles, and the same token again gets the same answer.
 -- An end (done, dropped, cancelled, dead) closes the stream, writes the dead letter, pops the head and names the next
 -- one, whose alarm is set; otherwise the event stays the head, so that the order is kept: waiting_retry spends an
--- attempt, waiting_limit does not, queued goes on at once. The lease is given back and the deaths are cleared. If the
--- user asked to stop the event, every outcome becomes cancelled, and frames of another outcome are not shown.
+-- attempt, waiting_limit does not, queued goes on at once. The lease is given back. The deaths are cleared by a run that
+-- came to an answer (an end, or a failure that is tried again); waiting_limit and queued only take back the death of
+-- their own begin, since nothing may have been run: what has killed two workers stays a suspect. If the user asked to
+-- stop the event, every outcome becomes cancelled, and frames of another outcome are not shown.
 -- Keys: the shard's hash tag.
 -- Arguments: now ('' for TIME), id, lane, owner, epoch, token, state, reason, delay in ms, retention in ms, grace in
 --   ms, error as JSON ('' for none), dead letter as JSON, bound of dead letters, the final frames.
@@ -16,8 +18,8 @@
 local tag, id, lane, token = KEYS[1], ARGV[2], ARGV[3], ARGV[6]
 local state, reason, grace_ms, retention_ms = ARGV[7], ARGV[8], tonumber(ARGV[11]), tonumber(ARGV[10])
 local key, lease_key = tag .. 'event:' .. id, tag .. 'lease:' .. lane
-local acceptance, number, attempt, cancel, history, settled, settled_state, settled_wake = unpack(
-  redis.call('HMGET', key, 'acceptance', 'next', 'attempt', 'cancel', 'history', 'settled', 'settled_state',
+local acceptance, number, attempt, deaths, cancel, history, settled, settled_state, settled_wake = unpack(
+  redis.call('HMGET', key, 'acceptance', 'next', 'attempt', 'deaths', 'cancel', 'history', 'settled', 'settled_state',
     'settled_wake'))
 
 local function answer(to_wake)
@@ -55,12 +57,13 @@ local to_wake = ''
 if state == 'queued' or state == 'waiting_retry' or state == 'waiting_limit' then
   local due = now_ms + tonumber(ARGV[9])
   local alarm = due
+  deaths = deaths - 1
   if state == 'queued' then
     to_wake, alarm = id, now_ms + grace_ms
   elseif state == 'waiting_retry' then
-    attempt = tonumber(attempt or 1) + 1
+    attempt, deaths = tonumber(attempt or 1) + 1, 0
   end
-  redis.call('HSET', key, 'state', state, 'reason', reason, 'deaths', 0, 'due', due, 'attempt', attempt or 1,
+  redis.call('HSET', key, 'state', state, 'reason', reason, 'deaths', deaths, 'due', due, 'attempt', attempt or 1,
     'settled', token, 'settled_state', state, 'settled_wake', to_wake)
   redis.call('DEL', lease_key)
   redis.call('ZADD', tag .. 'alarms', alarm, lane)
