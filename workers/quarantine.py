@@ -1,7 +1,7 @@
 """Quarantine: an event that may have killed its workers runs alone, in a process of its own with bounded memory.
 
-One at a time per worker. The process answers one line for each delivery, and lives on for the next: an innocent event
-costs no new process, and a guilty one takes only its own.
+One at a time per worker. The process says when it has taken a delivery, answers one line for it, and lives on for the
+next: an innocent event costs no new process, and a guilty one takes only its own.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from schemas.events import parse_event
-from schemas.outcome import Cancelled, DeadLettered, Done, Dropped, Outcome, Parked, Released, Retry
+from schemas.outcome import Cancelled, DeadLettered, Done, Dropped, Outcome, Parked, ParkReason, Released, Retry
 from workers.policies.delivery import Delivery, Lease
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,13 @@ MODULE = "workers.quarantined"
 
 LONGEST_LINE = 1 << 20
 """Of an answer, in bytes: an outcome has no text of the conversation."""
+
+TAKEN = b"taken\n"
+"""What the process says before it runs an event: from now on it is the event that the process dies of."""
+
+START = timedelta(seconds=30)
+
+NOT_STARTED = Parked(ParkReason.OVERLOAD, timedelta(seconds=5))
 
 OUTCOMES: dict[str, Any] = {
     kind.__name__: TypeAdapter(kind) for kind in (Done, Dropped, Cancelled, Retry, Parked, Released, DeadLettered)
@@ -37,22 +44,26 @@ class Quarantine:
     Args:
         memory_bytes: of the process, beyond which it gets no more.
         longest: how long one run may take; a process that takes longer is killed.
+        start: how long the process may take to start and to take the event.
     """
 
-    def __init__(self, *, memory_bytes: int, longest: timedelta) -> None:
-        self._memory_bytes, self._longest_seconds = memory_bytes, longest.total_seconds()
+    def __init__(self, *, memory_bytes: int, longest: timedelta, start: timedelta = START) -> None:
+        self._memory_bytes = memory_bytes
+        self._longest_seconds, self._start_seconds = longest.total_seconds(), start.total_seconds()
         self._one_at_a_time = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
 
     async def run_alone(self, delivery: Delivery) -> Outcome | None:
-        """The outcome of the whole run; None when the process died of it."""
+        """The outcome of the whole run; None when the process died of it. An event that the process never took is not
+        to blame: it waits, and is tried again."""
         async with self._one_at_a_time:
             log.warning("event_quarantined", extra={"event_id": delivery.lease.event_id})
             try:
-                async with asyncio.timeout(self._longest_seconds):
-                    answer = await self._ask(line_of(delivery))
-            except (OSError, TimeoutError):
-                answer = b""
+                if not await self._hand_over(line_of(delivery)):
+                    log.warning("quarantine_not_started", extra={"event_id": delivery.lease.event_id})
+                    await self.close()
+                    return NOT_STARTED
+                answer = await self._read(self._longest_seconds)
             except BaseException:
                 await self.close()  # cancelled: whatever it still did would be refused
                 raise
@@ -68,7 +79,30 @@ class Quarantine:
             process.kill()
             await process.wait()
 
-    async def _ask(self, line: bytes) -> bytes:
+    async def _hand_over(self, line: bytes) -> bool:
+        """Give the process the event; whether it has taken it. Anything may keep it from that but the event itself:
+        Redis, the settings, the system's memory, its own death while it had nothing to do."""
+        try:
+            async with asyncio.timeout(self._start_seconds):
+                process = await self._started()
+                assert process.stdin is not None  # noqa: S101  # as it was started
+                process.stdin.write(line)
+                await process.stdin.drain()
+            return await self._read(self._start_seconds) == TAKEN
+        except (OSError, TimeoutError):
+            return False
+
+    async def _read(self, within_seconds: float) -> bytes:
+        """The next line of the process; empty when it is dead or too late."""
+        assert self._process is not None  # noqa: S101  # it was started
+        assert self._process.stdout is not None  # noqa: S101  # as it was started
+        try:
+            async with asyncio.timeout(within_seconds):
+                return await self._process.stdout.readline()
+        except (OSError, TimeoutError):
+            return b""
+
+    async def _started(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -78,13 +112,10 @@ class Quarantine:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=LONGEST_LINE,
+                # What is meant for the worker (Ctrl-C, a signal to its group) must not look like the event's doing.
+                start_new_session=True,
             )
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None  # noqa: S101  # as it was started
-        assert stdout is not None  # noqa: S101  # as it was started
-        stdin.write(line)
-        await stdin.drain()
-        return await stdout.readline()
+        return self._process
 
 
 def line_of(delivery: Delivery) -> bytes:

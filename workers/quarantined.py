@@ -1,23 +1,29 @@
 """The process of a quarantine: `python -m workers.quarantined BYTES`. Reads deliveries, runs each, answers its outcome.
 
-It ends when its parent does, since its input ends then.
+It ends when its parent does, since its input ends then, and of no signal that is meant for the parent.
 """
 
 import asyncio
 import os
 import resource
+import signal
 import sys
+import threading
+from collections.abc import Callable
 from contextlib import closing
 
 from workers.broker import sending_app
-from workers.quarantine import delivery_of_line, line_of_outcome
+from workers.quarantine import TAKEN, delivery_of_line, line_of_outcome
 from workers.runtime import open_core, turn_runtime
 from workers.settings import load_settings
-from workers.telemetry.worker import install as install_telemetry
+from workers.telemetry.logging import configure_logging
+from workers.telemetry.sentry import init_sentry
 
 
 def main() -> None:
     """Run until the input ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     answers = os.dup(1)
     os.dup2(2, 1)  # whatever is printed in here is no answer
     memory_bytes = int(sys.argv[1])
@@ -29,12 +35,29 @@ async def serve(answers: int) -> None:
     """Run one delivery after another."""
     settings = load_settings()
     dsn = settings.sentry_dsn
-    install_telemetry(level=settings.log_level, sentry_dsn=dsn.get_secret_value() if dsn else None)
+    configure_logging(settings.log_level)
+    init_sentry(dsn.get_secret_value() if dsn else None, role="quarantine")
+    lines: asyncio.Queue[bytes] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
     with closing(sending_app(settings)) as app:
         async with open_core(settings, app) as core, turn_runtime(core) as turns:
-            while line := await asyncio.to_thread(sys.stdin.buffer.readline):
+            put = lines.put_nowait
+            reading = threading.Thread(target=read, args=(lambda line: loop.call_soon_threadsafe(put, line),))
+            reading.daemon = True
+            reading.start()
+            while True:
+                line = await lines.get()
+                os.write(answers, TAKEN)
                 outcome = await turns.dispatcher(delivery_of_line(line))
                 os.write(answers, line_of_outcome(outcome))
+
+
+def read(put: Callable[[bytes], object]) -> None:
+    """Pass on what comes in, in a thread of its own: an event that keeps the loop busy must not outlive the parent.
+    When the input ends, so does the process, at once: whatever it still did would be refused."""
+    for line in sys.stdin.buffer:
+        put(line)
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,8 @@ from workers.waker import CeleryWaker
 log = logging.getLogger(__name__)
 
 CANCEL_AGAIN_SECONDS = 0.5
-QUARANTINE_START = timedelta(seconds=30)
+QUARANTINE_MARGIN = timedelta(seconds=30)
+"""What a run in quarantine may take beyond its turn: storing, waiting for the limits."""
 
 
 def worker_name() -> str:
@@ -169,7 +170,7 @@ async def worker_runtime(core: Core) -> AsyncIterator[WorkerRuntime]:
         await stack.enter_async_context(running(roll.run(name), "roll"))
         keeper = LeaseKeeper(lanes, core.state, core.keys, lease=settings.lease)
         await stack.enter_async_context(running(keeper.run(), "lease-keeper"))
-        longest = timedelta(seconds=settings.turn_seconds) + QUARANTINE_START
+        longest = timedelta(seconds=settings.turn_seconds) + QUARANTINE_MARGIN
         quarantine = Quarantine(memory_bytes=settings.quarantine_bytes, longest=longest)
         stack.push_async_callback(quarantine.close)
         turns = await stack.enter_async_context(turn_runtime(core, quarantine))

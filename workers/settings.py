@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     limits: Annotated[Limits, NoDecode, Accepts(LIMITS_FORM)] = Limits()
     event_filter: Annotated[EventFilter, NoDecode, Accepts(FILTER_FORM)] = EventFilter()
     task_policies: Annotated[dict[str, TaskPolicy], NoDecode, Accepts(POLICIES_FORM)] = Field(default_factory=dict)
-    quarantine_bytes: Annotated[int, Field(ge=128 * 1024 * 1024)] = 1024 * 1024 * 1024
+    quarantine_bytes: Annotated[int, Field(ge=256 * 1024 * 1024)] = 1024 * 1024 * 1024
     flood_ratio: Annotated[float, Field(gt=0, le=2)] = 0.5
     flood_least: Annotated[int, Field(ge=1)] = 20
     retention: Annotated[int, Field(ge=10)] = 86_400

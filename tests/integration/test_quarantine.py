@@ -1,7 +1,9 @@
 """An event that kills its worker: found out, run alone, given up; those beside it are answered."""
 
+import signal
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from schemas.events import Event
@@ -11,6 +13,8 @@ from tests.deployment import Deployment
 from tests.eventually import eventually
 from tests.integration.test_dead_reasons import read, reading
 from tests.integration.test_worker import ended, publish
+from tests.worker_process import WorkerProcess
+from workers.dispatch import queue_of
 from workers.lanes.lanes import Lanes
 
 pytestmark = pytest.mark.redis
@@ -62,3 +66,47 @@ async def test_an_innocent_suspect_is_answered_in_quarantine(deployment: Deploym
         worker = deployment.worker(APP)
         assert await ended(lanes, event, within=60) is EventState.DONE
         assert "event_quarantined" in worker.stderr
+
+
+async def suspected(lanes: Lanes, event: Event) -> None:
+    """Accept an event as if it had been begun by two workers that did not come back."""
+    await lanes.accept([(event, queue_of(event))])
+    await lanes._state.hset(f"{lanes._keys.tag_of(event.lane)}event:{event.event_id}", "deaths", "2")
+
+
+async def child_of(worker: WorkerProcess, lanes: Lanes, event: Event) -> psutil.Process:
+    """The process that runs the event alone, once it has shown something of the answer."""
+
+    async def shown() -> bool:
+        found = await lanes.status(event.event_id)
+        return found is not None and found[0].last_frame_id is not None
+
+    assert await eventually(shown, within=40)
+    [child] = psutil.Process(worker.pid).children()
+    return child
+
+
+async def test_a_signal_that_is_meant_for_the_worker_convicts_no_event_in_its_quarantine(
+    deployment: Deployment,
+) -> None:
+    event = create_event("question")
+    async with deployment.lanes() as lanes:
+        await suspected(lanes, event)
+        child = await child_of(deployment.worker(APP), lanes, event)
+        child.send_signal(signal.SIGTERM)
+        child.send_signal(signal.SIGINT)
+        assert await ended(lanes, event, within=20) is EventState.DONE
+
+
+async def test_a_quarantine_does_not_outlive_its_worker(deployment: Deployment) -> None:
+    event = create_event("question")
+    async with deployment.lanes() as lanes:
+        await suspected(lanes, event)
+        worker = deployment.worker(APP, TEST_DELTAS="600")
+        child = await child_of(worker, lanes, event)
+        worker.kill()
+
+        async def gone() -> bool:
+            return not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+        assert await eventually(gone, within=5)

@@ -1,5 +1,8 @@
 """What goes into a quarantine and comes out of it."""
 
+import os
+import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,7 +27,7 @@ from schemas.outcome import (
 )
 from tests.builders import create_event, delivery_of
 from workers import quarantine
-from workers.quarantine import Quarantine, delivery_of_line, line_of, line_of_outcome, outcome_of
+from workers.quarantine import NOT_STARTED, Quarantine, delivery_of_line, line_of, line_of_outcome, outcome_of
 
 ERROR = ErrorRecord(kind="InternalServerError", message="HTTP 500")
 
@@ -55,20 +58,72 @@ def test_a_delivery_goes_through_a_line_as_a_first_run() -> None:
     )
 
 
+TAKES = "import os, sys, time; sys.stdin.readline(); print('taken', flush=True); "
+ANSWERS = TAKES + """print('{"kind": "Done", "fields": {}}', flush=True); """
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Quarantine]:
+    """A quarantine whose process runs another program."""
+
+    def stand_in(program: str) -> Quarantine:
+        (tmp_path / "stand_in.py").write_text(program)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.setattr(quarantine, "MODULE", "stand_in")
+        return Quarantine(memory_bytes=1 << 30, longest=timedelta(seconds=2), start=timedelta(seconds=5))
+
+    return stand_in
+
+
 @pytest.mark.parametrize(
     ("program", "expected"),
     [
-        ("import os, sys; sys.stdin.readline(); os._exit(9)", None),
-        ("import sys, time; sys.stdin.readline(); time.sleep(60)", None),
-        ('print(\'{"kind": "Done", "fields": {}}\', flush=True); input(); input()', Done()),
+        (TAKES + "os._exit(9)", None),
+        (TAKES + "time.sleep(60)", None),
+        (ANSWERS + "input()", Done()),
+        ("import os; os._exit(1)", NOT_STARTED),
+        ("import os, sys; sys.stdin.readline(); os._exit(1)", NOT_STARTED),
+        ("raise SystemExit('CHATKIT_STATE_URL: cannot be used')", NOT_STARTED),
     ],
 )
-async def test_a_process_that_dies_or_hangs_gives_no_outcome(
-    program: str, expected: Outcome | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_only_a_process_that_has_taken_the_event_and_dies_or_hangs_convicts_it(
+    program: str, expected: Outcome | None, stand_in: Callable[[str], Quarantine]
 ) -> None:
-    (tmp_path / "stand_in.py").write_text(program)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(quarantine, "MODULE", "stand_in")
-    alone = Quarantine(memory_bytes=1 << 30, longest=timedelta(seconds=2))
+    alone = stand_in(program)
     assert await alone.run_alone(delivery_of(create_event())) == expected
+    await alone.close()
+
+
+async def test_a_process_that_hangs_before_it_takes_the_event_convicts_nobody(
+    stand_in: Callable[[str], Quarantine],
+) -> None:
+    stand_in("import time; time.sleep(60)")
+    alone = Quarantine(memory_bytes=1 << 30, longest=timedelta(seconds=60), start=timedelta(seconds=0.5))
+    assert await alone.run_alone(delivery_of(create_event())) == NOT_STARTED
+    assert alone._process is None
+
+
+async def test_a_process_that_cannot_be_started_convicts_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    alone = Quarantine(memory_bytes=1 << 30, longest=timedelta(seconds=2))
+    assert await alone.run_alone(delivery_of(create_event())) == NOT_STARTED
+
+
+async def test_an_event_that_finds_its_process_dead_is_not_what_it_died_of(
+    stand_in: Callable[[str], Quarantine],
+) -> None:
+    alone = stand_in(ANSWERS + "os.close(0); os.close(1); time.sleep(60)")  # as good as dead, and not yet noticed
+    assert await alone.run_alone(delivery_of(create_event())) == Done()
+    assert await alone.run_alone(delivery_of(create_event())) == NOT_STARTED
+    assert await alone.run_alone(delivery_of(create_event())) == Done()  # in a new process
+    await alone.close()
+
+
+async def test_a_signal_to_the_group_of_the_worker_does_not_reach_its_quarantine(
+    stand_in: Callable[[str], Quarantine],
+) -> None:
+    alone = stand_in(ANSWERS + "input()")
+    await alone.run_alone(delivery_of(create_event()))
+    assert alone._process is not None
+    assert os.getpgid(alone._process.pid) != os.getpgid(0)
     await alone.close()

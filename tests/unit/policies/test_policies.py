@@ -148,6 +148,16 @@ async def test_an_event_that_kills_its_quarantine_too_is_given_up() -> None:
     assert await run([WorkerLostPolicy(Alone(None))], delivery_of(create_event(), deaths=2)) == Done()
 
 
+async def test_a_few_workers_may_be_lost_while_they_keep_an_event_in_quarantine() -> None:
+    """They died of something else, for there it can only hurt itself. If they go on dying, it is given up."""
+    policy = WorkerLostPolicy(Alone(Done()))
+    for deaths in range(3, 6):
+        assert await run([policy], delivery_of(create_event(), deaths=deaths), AssertionError("ran")) == Done()
+    outcome = await run([policy], delivery_of(create_event(), deaths=6), AssertionError("ran"))
+    assert isinstance(outcome, DeadLettered)
+    assert outcome.reason is DeadReason.WORKER_LOST
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "reason"),
     [
