@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from schemas.events import Event, parse_event
-from schemas.outcome import Cancelled, CancelReason, DeadLettered, Dropped, Outcome, Released, ReleaseReason
+from schemas.outcome import CancelReason, DeadLettered, Dropped, Outcome, Released, ReleaseReason
 from workers.clock import utc_now
 from workers.dispatch import Dispatcher
 from workers.ends import Ends
@@ -90,7 +90,8 @@ class EventRunner:
             if lost:
                 return Released(ReleaseReason.LEASE_LOST)
             if delivery.stop.reason is not None and run.cancelled():
-                return Cancelled(delivery.stop.reason)
+                # Stopped outside of the handler, which keeps what was shown: in quarantine, or before it began.
+                return await self._dispatch(delivery)
             run.cancel()
             await asyncio.wait([run])
             raise

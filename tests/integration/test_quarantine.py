@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import psutil
 import pytest
@@ -9,11 +10,16 @@ import pytest
 from schemas.events import Event
 from schemas.outcome import DeadReason, EventState
 from tests.builders import create_event
+from tests.conformance.chats import context_of, texts
 from tests.deployment import Deployment
 from tests.eventually import eventually
 from tests.integration.test_dead_reasons import read, reading
 from tests.integration.test_worker import ended, publish
 from tests.worker_process import WorkerProcess
+from workers.chat.database import Database
+from workers.chat.partial import shown_by
+from workers.chat.server import ReadServer
+from workers.chat.store import SqlStore
 from workers.dispatch import queue_of
 from workers.lanes.lanes import Lanes
 
@@ -74,12 +80,17 @@ async def suspected(lanes: Lanes, event: Event) -> None:
     await lanes._state.hset(f"{lanes._keys.tag_of(event.lane)}event:{event.event_id}", "deaths", "2")
 
 
+async def frames(lanes: Lanes, event: Event) -> list[bytes]:
+    """What clients were shown."""
+    entries: Any = await lanes._state.xrange(lanes._keys.stream(event.lane, event.event_id))
+    return [fields[b"d"] for _, fields in entries if b"d" in fields]
+
+
 async def child_of(worker: WorkerProcess, lanes: Lanes, event: Event) -> psutil.Process:
     """The process that runs the event alone, once it has shown something of the answer."""
 
     async def shown() -> bool:
-        found = await lanes.status(event.event_id)
-        return found is not None and found[0].last_frame_id is not None
+        return len(await frames(lanes, event)) > 8  # the thread, the question, the beginning of the answer
 
     assert await eventually(shown, within=40)
     [child] = psutil.Process(worker.pid).children()
@@ -96,6 +107,22 @@ async def test_a_signal_that_is_meant_for_the_worker_convicts_no_event_in_its_qu
         child.send_signal(signal.SIGTERM)
         child.send_signal(signal.SIGINT)
         assert await ended(lanes, event, within=20) is EventState.DONE
+
+
+async def test_a_cancel_of_an_event_in_quarantine_keeps_what_was_shown(deployment: Deployment) -> None:
+    event = create_event("question")
+    database = Database(deployment.database_url)
+    async with deployment.lanes() as lanes:
+        await suspected(lanes, event)
+        await child_of(deployment.worker(APP, TEST_DELTAS="600"), lanes, event)
+        await lanes.cancel(event.event_id)
+        assert await ended(lanes, event, within=20) is EventState.CANCELLED
+        reads = SqlStore(database)
+        shown = shown_by(await frames(lanes, event), ReadServer(reads))
+    stored = await reads.load_thread_items(str(event.thread_id), None, 100, "asc", context_of(event))
+    await database.close()
+    assert texts(stored.data) == texts(shown.kept)
+    assert len(texts(shown.kept)) == 2  # the question, and half an answer
 
 
 async def test_a_quarantine_does_not_outlive_its_worker(deployment: Deployment) -> None:

@@ -12,6 +12,7 @@ from schemas.events import Event
 from schemas.outcome import Cancelled, CancelReason, DeadLettered, Done, Dropped, EventState, Outcome, Retry
 from tests.builders import create_event, message_event, no_floods
 from tests.eventually import eventually
+from tests.unit.policies.test_rate_limit import NotedLimits
 from workers.dispatch import Dispatcher, queue_of
 from workers.errors import DatabaseError, PermanentError, TransientError
 from workers.lanes.keeper import LeaseKeeper
@@ -20,6 +21,7 @@ from workers.lanes.lanes import Lanes
 from workers.lanes.records import Accepted, Start, Wake
 from workers.policies.compose import Handler
 from workers.policies.delivery import Delivery
+from workers.policies.rate_limit import InLine, Limits, Reserved
 from workers.runner import EventRunner, NothingToDo
 from workers.settings import Settings
 from workers.settle import Settler
@@ -51,12 +53,12 @@ class Bench:
         [answer] = await self.lanes.accept([(event, queue_of(event))])
         assert isinstance(answer, Accepted)
 
-    def runner(self, handler: Handler, **settings: object) -> EventRunner:
+    def runner(self, handler: Handler, *, limits: Limits | None = None, **settings: object) -> EventRunner:
         async def noted(delivery: Delivery) -> Outcome:
             self.started.set()
             return await handler(delivery)
 
-        dispatcher = Dispatcher(Settings.model_validate(settings), turns=noted, light=noted)
+        dispatcher = Dispatcher(Settings.model_validate(settings), turns=noted, light=noted, limits=limits)
         return EventRunner(
             self.lanes, self.keeper, self, dispatcher, Settler("w1"), self.take_back, no_floods(self.lanes, self)
         )
@@ -84,6 +86,8 @@ async def done(delivery: Delivery) -> Outcome:
 
 
 async def hangs(delivery: Delivery) -> Outcome:
+    if delivery.stop.reason is not None:
+        return Cancelled(delivery.stop.reason)
     await asyncio.Event().wait()
     return Done()
 
@@ -164,6 +168,30 @@ async def test_a_cancel_stops_a_turn_that_hangs(bench: Bench) -> None:
     await bench.lanes.cancel(event.event_id)
     await bench.keeper.renew()  # the message may be lost; the renewal tells as well
     assert await running == Cancelled(CancelReason.USER)
+    assert await bench.state_of(event) is EventState.CANCELLED
+
+
+async def test_a_cancel_that_meets_an_event_outside_of_its_handler_still_keeps_what_was_shown(bench: Bench) -> None:
+    """An earlier run has shown half an answer; this one waits for the limits, or runs in quarantine."""
+    stops: list[CancelReason | None] = []
+
+    class Away(NotedLimits):
+        async def reserve(self, delivery: Delivery) -> Reserved | InLine:
+            bench.started.set()
+            return await asyncio.Future()
+
+    async def keeps(delivery: Delivery) -> Outcome:
+        stops.append(delivery.stop.reason)
+        return Cancelled(CancelReason.USER)
+
+    event = create_event()
+    await bench.accept(event)
+    running = asyncio.create_task(bench.runner(keeps, limits=Away()).run(event.lane, event.event_id))
+    await bench.started.wait()
+    await bench.lanes.cancel(event.event_id)
+    await bench.keeper.renew()
+    assert await running == Cancelled(CancelReason.USER)
+    assert stops == [CancelReason.USER]
     assert await bench.state_of(event) is EventState.CANCELLED
 
 
