@@ -65,4 +65,4 @@ def delivery_of(event: Event, **changes: Any) -> Delivery:
 
 def no_floods(lanes: Lanes, waker: Waker) -> Ends:
     """What follows an end where no number of dead letters is a flood."""
-    return Ends(lanes.pauses, lanes.sign_ins, waker, flood_ratio=2, flood_least=1)
+    return Ends(lanes.pauses, lanes.floods, lanes.sign_ins, waker, flood_ratio=2, flood_least=1)

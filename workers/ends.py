@@ -2,13 +2,12 @@
 for a sign-in is noted, alerted of, and woken by one."""
 
 import logging
-import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 
 from schemas.outcome import DeadLettered, EventState, Outcome, Parked, ParkReason
 from workers.dispatch import queue_of
 from workers.lanes.connection import STATE_ERRORS
+from workers.lanes.floods import FLOODING, Floods
 from workers.lanes.pauses import Paused, Pauses
 from workers.lanes.ports import Waker
 from workers.lanes.records import Owner
@@ -19,59 +18,50 @@ from workers.telemetry.sentry import tell_of_dead_letter
 log = logging.getLogger(__name__)
 
 SESSION_START = "chatkit.session.start"
-WINDOW_SECONDS = 60.0
-
-
-@dataclass(slots=True)
-class _Window:
-    """What ended of one type since a moment."""
-
-    began: float
-    ended: int = 0
-    dead: int = 0
 
 
 class Ends:
-    """Counts what this process settles.
+    """Acts on what this process settles.
 
     Args:
         pauses: of the deployment.
+        floods: of the deployment.
         sign_ins: of the deployment.
         waker: of what a sign-in lets go on.
         flood_ratio: dead share of what ended within a minute from which a type is paused; above 1: never.
         flood_least: dead letters from which the share means anything.
-        clock: seconds that only go forward.
     """
 
     def __init__(
         self,
         pauses: Pauses,
+        floods: Floods,
         sign_ins: SignIns,
         waker: Waker,
         *,
         flood_ratio: float,
         flood_least: int,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._pauses, self._sign_ins, self._waker, self._clock = pauses, sign_ins, waker, clock
+        self._pauses, self._floods, self._sign_ins, self._waker = pauses, floods, sign_ins, waker
         self._ratio, self._least = flood_ratio, flood_least
-        self._windows: dict[str, _Window] = {}
 
     async def note(self, settled: Iterable[tuple[Delivery, Outcome, EventState]]) -> None:
         """Events have been settled; the state is what became of each."""
         refused: list[tuple[Delivery, str]] = []
         signed_in: set[Owner] = set()
+        dying: set[str] = set()
         for delivery, outcome, state in settled:
-            type_, dead = delivery.event.type, state is EventState.DEAD
-            if dead and isinstance(outcome, DeadLettered):
+            type_ = delivery.event.type
+            if state is EventState.DEAD and isinstance(outcome, DeadLettered):
                 kind = outcome.error.kind if outcome.error else None
                 tell_of_dead_letter(delivery.event.event_id, type_, outcome.reason, kind)
-            if (dead or state is EventState.DONE) and self._is_flood(type_, dead=dead):
-                await self._pause(type_)
+                dying |= {type_} if outcome.reason in FLOODING else set()
             if isinstance(outcome, Parked) and outcome.reason is ParkReason.AUTHENTICATION:
                 refused.append((delivery, queue_of(delivery.event)))
             elif type_ == SESSION_START:
                 signed_in.add(Owner(delivery.event.tenant, delivery.event.userid))
+        for type_ in dying:
+            await self._guard(type_)
         await self._see_to_sign_ins(refused, signed_in)
 
     async def _see_to_sign_ins(self, refused: Sequence[tuple[Delivery, str]], signed_in: Collection[Owner]) -> None:
@@ -85,24 +75,14 @@ class Ends:
         except STATE_ERRORS as error:
             log.warning("sign_ins_not_seen_to", extra={"error": type(error).__name__})
 
-    def _is_flood(self, type_: str, *, dead: bool) -> bool:
-        now = self._clock()
-        window = self._windows.get(type_)
-        if window is None or now - window.began > WINDOW_SECONDS:
-            window = self._windows[type_] = _Window(now)
-        window.ended += 1
-        window.dead += dead
-        flood = dead and window.dead >= self._least and window.dead >= self._ratio * window.ended
-        if flood:
-            del self._windows[type_]  # counted anew once it is resumed
-        return flood
-
-    async def _pause(self, type_: str) -> None:
-        # an error is an alert: Sentry is told, and whoever reads the log
-        log.error(
-            "type_paused_by_flood_guard", extra={"type": type_, "resume": f"chatkit-workers resume --type {type_}"}
-        )
+    async def _guard(self, type_: str) -> None:
+        """Pause a type of which too much goes dead. Fails open: its next dead letter is looked at again."""
         try:
-            await self._pauses.pause(Paused("type", type_))
+            share = await self._floods.share(type_)
+            flood = share.dead >= self._least and share.dead >= self._ratio * share.ended
+            if flood and await self._pauses.pause(Paused("type", type_)):
+                # an error is an alert: Sentry is told, and whoever reads the log; by the one process that was first
+                resume = f"chatkit-workers resume --type {type_}"
+                log.error("type_paused_by_flood_guard", extra={"type": type_, "dead": share.dead, "resume": resume})
         except STATE_ERRORS as error:
-            log.warning("type_not_paused", extra={"type": type_, "error": type(error).__name__})
+            log.warning("flood_not_guarded", extra={"type": type_, "error": type(error).__name__})

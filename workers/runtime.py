@@ -179,7 +179,7 @@ async def worker_runtime(core: Core) -> AsyncIterator[WorkerRuntime]:
 
         await core.waker.wake(await lanes.sign_ins.key_is(settings.key_fingerprint))
         ratio, least = settings.flood_ratio, settings.flood_least
-        ends = Ends(lanes.pauses, lanes.sign_ins, core.waker, flood_ratio=ratio, flood_least=least)
+        ends = Ends(lanes.pauses, lanes.floods, lanes.sign_ins, core.waker, flood_ratio=ratio, flood_least=least)
         rounds = LightRounds(lanes, core.waker, light, dispatcher, settler, utc_now, settings.lease, ends)
         intake = Intake(lanes, core.waker, rounds, queue_of)
         await intake.start()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
@@ -9,17 +10,19 @@ import sentry_sdk
 
 from schemas.events import parse_event
 from schemas.outcome import DeadLettered, DeadReason, Done, ErrorRecord, EventState, Outcome, Parked, ParkReason
-from tests.builders import create_event, delivery_of, feedback_event
-from tests.lane_builders import Deployment
+from tests.builders import create_event, delivery_of, message_event
+from tests.lane_builders import Deployment, letter
 from tests.unit.telemetry.test_sentry import Kept, sentry
 from workers.ends import Ends
+from workers.lanes.floods import Share
 from workers.lanes.pauses import Paused
-from workers.lanes.records import Settlement, Wake
+from workers.lanes.records import Settled, Settlement, Wake
 
 __all__ = ["sentry"]
 
-DEAD = DeadLettered(DeadReason.PERMANENT, ErrorRecord(kind="BadRequestError", message="HTTP 400"))
-CREATE = Paused("type", "chatkit.threads.create")
+ERROR = ErrorRecord(kind="BadRequestError", message="HTTP 400")
+DEAD = DeadLettered(DeadReason.PERMANENT, ERROR)
+MESSAGE = Paused("type", "chatkit.threads.add_user_message")
 
 
 class Woken(list[Wake]):
@@ -34,42 +37,84 @@ def woken() -> Woken:
     return Woken()
 
 
+def ends_of(deployment: Deployment, woken: Woken) -> Ends:
+    """Those of one worker process."""
+    lanes = deployment.lanes
+    return Ends(lanes.pauses, lanes.floods, lanes.sign_ins, woken, flood_ratio=0.5, flood_least=4)
+
+
 @pytest.fixture
 def ends(deployment: Deployment, woken: Woken) -> Ends:
-    lanes = deployment.lanes
-    seconds = lambda: deployment.clock.us / 1_000_000  # noqa: E731
-    return Ends(lanes.pauses, lanes.sign_ins, woken, flood_ratio=0.5, flood_least=4, clock=seconds)
+    return ends_of(deployment, woken)
 
 
-async def end(ends: Ends, *outcomes: Outcome) -> None:
-    for outcome in outcomes:
-        state = EventState.DEAD if isinstance(outcome, DeadLettered) else EventState.DONE
-        await ends.note([(delivery_of(create_event()), outcome, state)])
+@dataclass
+class Flood:
+    """Ends events, each as it is told, in turns by two workers."""
+
+    deployment: Deployment
+    workers: list[Ends]
+    count: int = 0
+
+    async def end(self, *ends: Outcome | DeadReason) -> None:
+        for how in ends:
+            self.count += 1
+            event = message_event(f"thr_{self.count}")
+            lease = await self.deployment.started(event)
+            outcome = DeadLettered(how, ERROR) if isinstance(how, DeadReason) else how
+            dead = letter(event.event_id) if isinstance(outcome, DeadLettered) else None
+            [settled] = await self.deployment.lanes.settle([Settlement(lease, outcome, dead=dead)])
+            assert isinstance(settled, Settled)
+            await self.workers[self.count % 2].note([(delivery_of(event), outcome, settled.state)])
 
 
-async def test_a_type_of_which_too_much_goes_dead_is_paused_with_an_alert(
-    ends: Ends, deployment: Deployment, caplog: pytest.LogCaptureFixture
+@pytest.fixture
+def flood(deployment: Deployment, woken: Woken) -> Flood:
+    return Flood(deployment, [ends_of(deployment, woken), ends_of(deployment, woken)])
+
+
+BUG = DeadReason.BUG
+
+
+async def test_a_type_of_which_too_much_goes_dead_in_all_workers_together_is_paused_with_one_alert(
+    flood: Flood, deployment: Deployment, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await end(ends, DEAD, DEAD, DEAD)
-    assert await deployment.lanes.pauses.all() == []
-    await end(ends, Done(), Done(), DEAD)
-    assert await deployment.lanes.pauses.all() == [CREATE]
+    pauses = deployment.lanes.pauses
+    await flood.end(BUG, DeadReason.ATTEMPTS_EXHAUSTED, DeadReason.WORKER_LOST)
+    assert await pauses.all() == []
+    await flood.end(Done(), Done())
+    during = [message_event("thr_x"), message_event("thr_y")]
+    leases = [await deployment.started(event) for event in during]
+    await flood.end(DeadReason.QUOTA)
+    assert await pauses.all() == [MESSAGE]
+    for event, lease in zip(during, leases, strict=True):  # what runs goes on to its end
+        outcome = DeadLettered(BUG, ERROR)
+        await deployment.lanes.settle([Settlement(lease, outcome, dead=letter(event.event_id))])
+        await flood.workers[0].note([(delivery_of(event), outcome, EventState.DEAD)])
     [alert] = [record for record in caplog.records if record.levelname == "ERROR"]
     assert alert.msg == "type_paused_by_flood_guard"
-    await deployment.lanes.pauses.resume(CREATE)
-    await end(ends, DEAD)
-    assert await deployment.lanes.pauses.all() == []  # counted anew
+    await pauses.resume(MESSAGE)
+    await flood.end(BUG)
+    assert await pauses.all() == []  # counted anew
 
 
 async def test_a_share_below_the_ratio_other_types_and_long_ago_do_not_count(
-    ends: Ends, deployment: Deployment
+    flood: Flood, deployment: Deployment
 ) -> None:
-    await end(ends, *[Done()] * 9, DEAD, DEAD, DEAD, DEAD)
-    for _ in range(3):
-        await ends.note([(delivery_of(feedback_event("thr_1")), DEAD, EventState.DEAD)])
-    await ends.note([(delivery_of(create_event()), DEAD, EventState.CANCELLED)])
+    await flood.end(*[Done()] * 9, BUG, BUG, BUG, BUG)
+    assert await deployment.lanes.floods.share(MESSAGE.value) == Share(13, 4)
+    assert await deployment.lanes.floods.share("chatkit.threads.create") == Share(0, 0)
     deployment.clock.turn(timedelta(seconds=61))
-    await end(ends, DEAD, DEAD, DEAD)
+    assert await deployment.lanes.floods.share(MESSAGE.value) == Share(0, 0)
+    await flood.end(BUG, BUG, BUG)
+    assert await deployment.lanes.pauses.all() == []
+
+
+@pytest.mark.parametrize("reason", [DeadReason.PERMANENT, DeadReason.LOOP])
+async def test_requests_that_can_never_be_answered_are_no_flood_however_many_somebody_sends(
+    reason: DeadReason, flood: Flood, deployment: Deployment
+) -> None:
+    await flood.end(*[reason] * 10)
     assert await deployment.lanes.pauses.all() == []
 
 

@@ -27,6 +27,7 @@ from workers.errors import SettingsError
 from workers.lanes import replies
 from workers.lanes.connection import State
 from workers.lanes.dead_letters import DeadLetters
+from workers.lanes.floods import Floods
 from workers.lanes.keys import Keys
 from workers.lanes.pauses import Pauses
 from workers.lanes.records import (
@@ -80,6 +81,7 @@ class Lanes(LaneViews):
         super().__init__(state, keys, clock)
         self.dead_letters = DeadLetters(state, keys, clock)
         self.pauses = Pauses(state, keys, clock)
+        self.floods = Floods(state, keys, clock)
         self.sign_ins = SignIns(state, keys, self.rouse)
         self._owner = owner
         self._lease_ms = _ms(lease)

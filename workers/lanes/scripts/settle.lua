@@ -15,12 +15,13 @@
 --@include frames.lua
 --@include ending.lua
 --@include dead.lua
+--@include window.lua
 local tag, id, lane, token = KEYS[1], ARGV[2], ARGV[3], ARGV[6]
 local state, reason, grace_ms, retention_ms = ARGV[7], ARGV[8], tonumber(ARGV[11]), tonumber(ARGV[10])
 local key, lease_key = tag .. 'event:' .. id, tag .. 'lease:' .. lane
-local acceptance, number, attempt, deaths, cancel, history, settled, settled_state, settled_wake = unpack(
-  redis.call('HMGET', key, 'acceptance', 'next', 'attempt', 'deaths', 'cancel', 'history', 'settled', 'settled_state',
-    'settled_wake'))
+local acceptance, number, attempt, deaths, cancel, history, type, settled, settled_state, settled_wake = unpack(
+  redis.call('HMGET', key, 'acceptance', 'next', 'attempt', 'deaths', 'cancel', 'history', 'type', 'settled',
+    'settled_state', 'settled_wake'))
 
 local function answer(to_wake)
   local wake = to_wake ~= '' and wake_of(tag, to_wake) or {}
@@ -74,6 +75,9 @@ else
     keep_dead(tag, id, reason, ARGV[13], history or '[]', now_ms, retention_ms, tonumber(ARGV[14]))
     redis.call('HSETNX', tag .. 'grave:' .. lane, 'begun', 0)
     redis.call('PEXPIRE', tag .. 'grave:' .. lane, retention_ms)
+  end
+  if state == 'dead' or state == 'done' then
+    count_end(tag, type, state == 'dead' and reason or state, now_ms)
   end
   to_wake = pop_head(tag, lane, now_ms, grace_ms)
   local event = {
