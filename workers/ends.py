@@ -1,10 +1,14 @@
-"""What follows once a run is settled: Sentry is told of a dead letter, a flood of them pauses its type, and what waits
-for a sign-in is noted, alerted of, and woken by one."""
+"""What follows once a run is settled: Sentry is told of a dead letter, a flood of them pauses its type, a quota that is
+used up is alerted of, and what waits for a sign-in is noted, alerted of, and woken by one."""
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 
-from schemas.outcome import DeadLettered, EventState, Outcome, Parked, ParkReason
+from schemas.outcome import DeadLettered, DeadReason, EventState, Outcome, Parked, ParkReason
+from schemas.records import DeadLetter
 from workers.dispatch import queue_of
 from workers.lanes.connection import STATE_ERRORS
 from workers.lanes.floods import FLOODING, Floods
@@ -18,6 +22,29 @@ from workers.telemetry.sentry import tell_of_dead_letter
 log = logging.getLogger(__name__)
 
 SESSION_START = "chatkit.session.start"
+TOLD_A_MINUTE = 10
+"""Of what never parsed: whoever reaches a way in can send any number of it."""
+
+ALERT_EVERY = timedelta(minutes=10)
+
+
+@dataclass(slots=True)
+class _Allowance:
+    """So many a span of time, in this process."""
+
+    most: int
+    span: timedelta
+    clock: Callable[[], float]
+    began: float = float("-inf")
+    taken: int = 0
+
+    def take(self) -> bool:
+        """Whether one more is within it."""
+        now = self.clock()
+        if now - self.began >= self.span.total_seconds():
+            self.began, self.taken = now, 0
+        self.taken += 1
+        return self.taken <= self.most
 
 
 class Ends:
@@ -30,6 +57,7 @@ class Ends:
         waker: of what a sign-in lets go on.
         flood_ratio: dead share of what ended within a minute from which a type is paused; above 1: never.
         flood_least: dead letters from which the share means anything.
+        clock: seconds that only go forward.
     """
 
     def __init__(
@@ -41,9 +69,12 @@ class Ends:
         *,
         flood_ratio: float,
         flood_least: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pauses, self._floods, self._sign_ins, self._waker = pauses, floods, sign_ins, waker
         self._ratio, self._least = flood_ratio, flood_least
+        self._quota_alerts = _Allowance(1, ALERT_EVERY, clock)
+        self._invalid_told = _Allowance(TOLD_A_MINUTE, timedelta(minutes=1), clock)
 
     async def note(self, settled: Iterable[tuple[Delivery, Outcome, EventState]]) -> None:
         """Events have been settled; the state is what became of each."""
@@ -56,6 +87,8 @@ class Ends:
                 kind = outcome.error.kind if outcome.error else None
                 tell_of_dead_letter(delivery.event.event_id, type_, outcome.reason, kind)
                 dying |= {type_} if outcome.reason in FLOODING else set()
+                if outcome.reason is DeadReason.QUOTA and self._quota_alerts.take():
+                    log.error("quota_refused", extra={"event_id": delivery.event.event_id, "kind": kind})
             if isinstance(outcome, Parked) and outcome.reason is ParkReason.AUTHENTICATION:
                 refused.append((delivery, queue_of(delivery.event)))
             elif type_ == SESSION_START:
@@ -63,6 +96,13 @@ class Ends:
         for type_ in dying:
             await self._guard(type_)
         await self._see_to_sign_ins(refused, signed_in)
+
+    def buried(self, letters: Sequence[DeadLetter]) -> None:
+        """Letters of what never became an event are kept: Sentry is told of each, of what never parsed now and then."""
+        for letter in letters:
+            if letter.reason is not DeadReason.INVALID or self._invalid_told.take():
+                kind = (letter.error or "").partition(":")[0] if letter.reason is DeadReason.BUG else None
+                tell_of_dead_letter(letter.id, letter.type or "none", letter.reason, kind)
 
     async def _see_to_sign_ins(self, refused: Sequence[tuple[Delivery, str]], signed_in: Collection[Owner]) -> None:
         """Fails open: the alarms of those that wait stand behind it."""

@@ -184,7 +184,8 @@ async def worker_runtime(core: Core) -> AsyncIterator[WorkerRuntime]:
         intake = Intake(lanes, core.waker, rounds, queue_of)
         await intake.start()
         stack.push_async_callback(intake.close)
-        admission = Admission(intake, lanes, worker=name, max_event_bytes=settings.max_event_bytes, now=utc_now)
+        largest = settings.max_event_bytes
+        admission = Admission(intake, lanes, worker=name, max_event_bytes=largest, now=utc_now, mourner=ends)
         sweeper = Sweeper(lanes, core.waker.wake, lambda: roll.live, also=turns.desk.grant)
         await stack.enter_async_context(running(sweeper.run(), "sweeper"))
         if settings.broker_url.startswith("redis"):

@@ -10,10 +10,11 @@ import sentry_sdk
 
 from schemas.events import parse_event
 from schemas.outcome import DeadLettered, DeadReason, Done, ErrorRecord, EventState, Outcome, Parked, ParkReason
+from schemas.records import DeadLetter
 from tests.builders import create_event, delivery_of, message_event
 from tests.lane_builders import Deployment, letter
 from tests.unit.telemetry.test_sentry import Kept, sentry
-from workers.ends import Ends
+from workers.ends import TOLD_A_MINUTE, Ends
 from workers.lanes.floods import Share
 from workers.lanes.pauses import Paused
 from workers.lanes.records import Settled, Settlement, Wake
@@ -22,6 +23,7 @@ __all__ = ["sentry"]
 
 ERROR = ErrorRecord(kind="BadRequestError", message="HTTP 400")
 DEAD = DeadLettered(DeadReason.PERMANENT, ERROR)
+DEAD_QUOTA = DeadLettered(DeadReason.QUOTA, ERROR)
 MESSAGE = Paused("type", "chatkit.threads.add_user_message")
 
 
@@ -85,7 +87,7 @@ async def test_a_type_of_which_too_much_goes_dead_in_all_workers_together_is_pau
     await flood.end(Done(), Done())
     during = [message_event("thr_x"), message_event("thr_y")]
     leases = [await deployment.started(event) for event in during]
-    await flood.end(DeadReason.QUOTA)
+    await flood.end(DeadReason.AUTHENTICATION)
     assert await pauses.all() == [MESSAGE]
     for event, lease in zip(during, leases, strict=True):  # what runs goes on to its end
         outcome = DeadLettered(BUG, ERROR)
@@ -129,6 +131,38 @@ async def test_sentry_is_told_once_of_each_dead_letter_and_of_nothing_else(ends:
     assert told["tags"]["event_type"] == "chatkit.threads.create"
     assert told["extra"]["event_id"] == event.event_id
     assert "secret" not in json.dumps(told, default=str)
+
+
+def invalid(number: int) -> DeadLetter:
+    return letter(f"raw_{number}", DeadReason.INVALID)
+
+
+async def test_sentry_is_told_of_what_ingest_keeps_and_of_what_never_parsed_at_a_bounded_rate(
+    deployment: Deployment, woken: Woken, sentry: Kept
+) -> None:
+    lanes, seconds = deployment.lanes, 0.0
+    ends = Ends(lanes.pauses, lanes.floods, lanes.sign_ins, woken, flood_ratio=1, flood_least=1, clock=lambda: seconds)
+    bug = letter("evt_2", DeadReason.BUG).model_copy(update={"error": "KeyError: at rounds.py:7"})
+    ends.buried([letter("evt_1", DeadReason.OVERFLOW), bug])
+    sentry_sdk.flush()
+    assert [told["message"] for told in sentry.sent] == [
+        "dead letter: overflow (no error)",
+        "dead letter: bug (KeyError)",
+    ]
+    ends.buried([invalid(number) for number in range(100)])
+    seconds = 61.0
+    ends.buried([invalid(101)])
+    sentry_sdk.flush()
+    assert len(sentry.sent) == 2 + TOLD_A_MINUTE + 1
+
+
+async def test_a_quota_that_is_used_up_is_an_alert_though_not_with_every_event(
+    flood: Flood, caplog: pytest.LogCaptureFixture
+) -> None:
+    await flood.end(DeadReason.PERMANENT, DeadReason.QUOTA)
+    await flood.workers[flood.count % 2].note([(delivery_of(message_event("thr_1")), DEAD_QUOTA, EventState.DEAD)])
+    [alert] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert alert.msg == "quota_refused"
 
 
 async def test_a_refused_sign_in_is_an_alert_and_a_session_that_starts_lets_it_go_on(

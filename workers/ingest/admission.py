@@ -6,6 +6,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import compress
 from typing import Any, TypeVar
 
 import pydantic_core
@@ -18,7 +19,7 @@ from workers.cancellation import raise_if_cancelled
 from workers.errors import TransientError
 from workers.ingest.intake import Answer, Intake
 from workers.ingest.letters import invalid_letter
-from workers.ingest.ports import Graveyard
+from workers.ingest.ports import Graveyard, Mourner
 from workers.lanes.connection import STATE_ERRORS
 from workers.lanes.records import Accepted, Refused
 from workers.policies.dead_letter import bug_record
@@ -71,9 +72,11 @@ class Admission:
         worker: str,
         max_event_bytes: int,
         now: Callable[[], datetime],
+        mourner: Mourner | None = None,
     ) -> None:
         self._intake, self._graveyard = intake, graveyard
         self._worker, self._max_event_bytes, self._now = worker, max_event_bytes, now
+        self._mourner = mourner
 
     async def admit(self, raws: Sequence[Raw], *, source: str) -> Admitted:
         """Accept or bury each of at most 100 messages, in order. `source` is as in `parse`."""
@@ -114,7 +117,9 @@ class Admission:
     async def bury(self, letters: Sequence[DeadLetter]) -> None:
         """Keep dead letters, however long it takes."""
         if letters:
-            await self._persistently(lambda: self._graveyard.bury(letters))
+            new = await self._persistently(lambda: self._graveyard.bury(letters))
+            if self._mourner is not None:  # a message that comes again is kept, and told of, once
+                self._mourner.buried(list(compress(letters, new)))
 
     def letter(self, raw: bytes, error: str, *, source: str) -> DeadLetter:
         """The dead letter of a message that cannot be read."""

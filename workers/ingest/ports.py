@@ -33,7 +33,8 @@ class IntakeLanes(Protocol):
 class Graveyard(Protocol):
     """Keeps what never became an event."""
 
-    async def bury(self, letters: Sequence[DeadLetter]) -> None: ...
+    async def bury(self, letters: Sequence[DeadLetter]) -> list[bool]:
+        """Of each letter, whether it was not kept before."""
 
 
 class LightPolicies(Protocol):
@@ -44,3 +45,10 @@ class LightPolicies(Protocol):
 
     def decide(self, error: WorkersError, delivery: Delivery) -> Outcome:
         """The outcome of a run that failed."""
+
+
+class Mourner(Protocol):
+    """Tells whoever has to know."""
+
+    def buried(self, letters: Sequence[DeadLetter]) -> None:
+        """These letters are kept, and were not before."""

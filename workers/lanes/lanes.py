@@ -186,10 +186,10 @@ class Lanes(LaneViews):
         calls = [self._call(rouse, one.lane, [now, one.event_id, one.lane, _ms(FIRST_GRACE)]) for one in granted]
         return [reply.decode() for reply in await self._scripts.run(calls)]
 
-    async def bury(self, letters: Sequence[DeadLetter]) -> None:
-        """Keep what never became an event, with its reason."""
+    async def bury(self, letters: Sequence[DeadLetter]) -> list[bool]:
+        """Keep what never became an event, with its reason; of each, whether it was not kept before."""
         now, bury = self._now(), script("bury")
-        await self._scripts.run(
+        answers = await self._scripts.run(
             [
                 self._call(
                     bury,
@@ -199,6 +199,7 @@ class Lanes(LaneViews):
                 for letter in letters
             ]
         )
+        return [answer == 1 for answer in answers]
 
     async def _record_lanes(self, events: Sequence[Event]) -> list[str | None]:
         """Record the lane of each event, and give those that had been recorded before: they are what counts."""

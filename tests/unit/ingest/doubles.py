@@ -127,10 +127,12 @@ class MemoryLanes:
         event, queue = self.waiting[lane][0]
         return Wake(lane, event.event_id, event.type, queue)
 
-    async def bury(self, letters: Sequence[DeadLetter]) -> None:
+    async def bury(self, letters: Sequence[DeadLetter]) -> list[bool]:
         if self.failures:
             raise self.failures.pop(0)
+        known = {letter.id for letter in self.buried}
         self.buried += letters
+        return [letter.id not in known for letter in letters]
 
 
 @dataclass

@@ -2,12 +2,14 @@
 
 import asyncio
 import base64
+from collections.abc import Sequence
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from schemas.events import MAX_EVENT_BYTES
 from schemas.outcome import DeadReason
+from schemas.records import DeadLetter
 from tests.builders import feedback_event, message_event
 from tests.unit.ingest.doubles import Bench, MemoryLanes, fixed_now
 from workers.ingest.admission import Admission, Admitted
@@ -87,6 +89,22 @@ async def test_a_state_that_is_away_makes_the_queue_wait() -> None:
     async with Bench(lanes=lanes) as bench:
         raws = [message_event("thr_1").to_json().encode(), b"junk"]
         assert await admission_of(bench).admit(raws, source=SOURCE) == Admitted(accepted=1, buried=1)
+
+
+async def test_what_is_kept_is_told_of_once_however_often_it_comes() -> None:
+    class Told(list[str]):
+        def buried(self, letters: Sequence[DeadLetter]) -> None:
+            self += [letter.reason for letter in letters]
+
+    async with Bench(lanes=MemoryLanes(lane_bound=1)) as bench:
+        told = Told()
+        admission = Admission(
+            bench.intake, bench.lanes, worker="w1", max_event_bytes=MAX_EVENT_BYTES, now=fixed_now, mourner=told
+        )
+        raws = [message_event("thr_1").to_json().encode(), message_event("thr_1").to_json().encode(), b"junk"]
+        for _ in range(2):
+            await admission.admit(raws, source=SOURCE)
+        assert sorted(told) == [DeadReason.INVALID, DeadReason.OVERFLOW]
 
 
 async def test_an_event_that_trips_the_program_over_is_kept_and_the_others_go_on() -> None:

@@ -228,6 +228,6 @@ async def test_the_oldest_dead_letter_gives_way(deployment: Deployment) -> None:
 
 
 async def test_what_never_became_an_event_is_kept_with_its_reason(deployment: Deployment) -> None:
-    await deployment.lanes.bury([letter("raw_1"), letter("raw_2"), letter("raw_1")])
+    assert await deployment.lanes.bury([letter("raw_1"), letter("raw_2"), letter("raw_1")]) == [True, True, False]
     assert sorted(kept.id for kept in (await deployment.lanes.dead_letters.page()).items) == ["raw_1", "raw_2"]
     assert (await deployment.lanes.depth()).dead == {"permanent": 2}

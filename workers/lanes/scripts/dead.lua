@@ -1,9 +1,11 @@
--- Included by settle and bury: keeps one dead letter; the oldest gives way when the shard holds `bound` of them.
+-- Included by settle and bury: keeps one dead letter; the oldest gives way when the shard holds `bound` of them. Returns
+-- whether it was not there before.
 local function keep_dead(tag, id, reason, letter, attempts, now_ms, retention_ms, bound)
   local key = tag .. 'dead:' .. id
   redis.call('HSET', key, 'letter', letter, 'attempts', attempts)
   redis.call('PEXPIRE', key, retention_ms)
-  if redis.call('ZADD', tag .. 'dead', now_ms, id) == 1 then
+  local new = redis.call('ZADD', tag .. 'dead', now_ms, id) == 1
+  if new then
     redis.call('HINCRBY', tag .. 'counts', 'dead:' .. reason, 1)
   end
   local excess = redis.call('ZCARD', tag .. 'dead') - bound
@@ -13,4 +15,5 @@ local function keep_dead(tag, id, reason, letter, attempts, now_ms, retention_ms
       redis.call('DEL', tag .. 'dead:' .. oldest[i])
     end
   end
+  return new
 end
