@@ -6,15 +6,16 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from schemas.errors import InvalidEventError
 from schemas.events import Event, parse_event
-from schemas.outcome import CancelReason, DeadLettered, Dropped, Outcome, Released, ReleaseReason
+from schemas.outcome import CancelReason, DeadLettered, Dropped, EventState, Outcome, Released, ReleaseReason
 from workers.clock import utc_now
 from workers.dispatch import Dispatcher
 from workers.ends import Ends
 from workers.lanes.keeper import LeaseKeeper
 from workers.lanes.lanes import Lanes
 from workers.lanes.ports import Waker
-from workers.lanes.records import Begun, NotBegun, Settled, SettleRefused, Start
+from workers.lanes.records import Begun, NotBegun, Settled, Settlement, SettleRefused, Start
 from workers.policies.delivery import Delivery, StopSignal
 from workers.settle import Settler
 
@@ -59,7 +60,10 @@ class EventRunner:
         [begun] = await self._lanes.begin([Start(lane, event_id, token=uuid.uuid4().hex)])
         if isinstance(begun, NotBegun):
             return NothingToDo(begun.why)
-        delivery = delivery_of(begun, event_of(begun))
+        try:
+            delivery = delivery_of(begun, event_of(begun))
+        except InvalidEventError as error:
+            return await asyncio.shield(self._bury(self._settler.unreadable(begun, error, utc_now())))
         try:
             outcome = await self._under_lease(delivery)
         except asyncio.CancelledError:
@@ -110,6 +114,15 @@ class EventRunner:
                 await self._ends.note([(delivery, outcome, state)])
                 return outcome
 
+    async def _bury(self, settlement: Settlement) -> Verdict:
+        """Settle an event of which there is nothing to be run."""
+        [settled] = await self._lanes.settle([settlement])
+        if isinstance(settled, SettleRefused):
+            return NothingToDo(settled.why)
+        await self._waker.wake([settled.wake] if settled.wake else [])
+        self._ends.buried([settlement.dead] if settlement.dead and settled.state is EventState.DEAD else [])
+        return settlement.outcome
+
     async def _taken_back(self, delivery: Delivery) -> Sequence[bytes]:
         """What goes before the closing frame. Fails open: the event must end, and a reload puts the screen right."""
         try:
@@ -122,9 +135,13 @@ class EventRunner:
 
 
 def event_of(begun: Begun) -> Event:
-    """The event of a delivery. It was checked at acceptance; what the lane keeps is our own JSON."""
+    """The event of a delivery. It was checked at acceptance, but maybe by another version of the program.
+
+    Raises:
+        InvalidEventError: this version cannot read it, or the state has lost it.
+    """
     assert begun.body is not None  # noqa: S101  # asked for with want_body
-    return parse_event(begun.body, max_bytes=len(begun.body) + 1)
+    return parse_event(begun.body, max_bytes=4 * len(begun.body))  # a character is up to four bytes
 
 
 def delivery_of(begun: Begun, event: Event) -> Delivery:

@@ -1,11 +1,13 @@
 """Outcome -> effect. The one place that acts on what the policies decided: consequence first, then the message."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
 
 from schemas.chatkit import ErrorEvent, frame_of
+from schemas.errors import InvalidEventError
 from schemas.events import Event
 from schemas.outcome import (
     Cancelled,
@@ -13,13 +15,14 @@ from schemas.outcome import (
     DeadReason,
     Done,
     Dropped,
+    ErrorRecord,
     Outcome,
     Parked,
     Released,
     Retry,
 )
 from schemas.records import DeadLetter
-from workers.lanes.records import Settlement
+from workers.lanes.records import Begun, Settlement
 from workers.policies.delivery import Delivery
 
 
@@ -48,10 +51,30 @@ class Settler:
             case DeadLettered(reason, error):
                 message = f"{error.kind}: {error.message}" if error else None
                 letter = dead_letter(delivery.event, reason, message, worker=self.worker, now=now)
-                text = f"Something went wrong and this message could not be answered. Reference: {letter.id}"
-                return Settlement(lease, outcome, dead=letter, final_frames=(*frames, closing_frame(text)))
+                return Settlement(lease, outcome, dead=letter, final_frames=(*frames, given_up(letter.id)))
             case _:
                 assert_never(outcome)
+
+    def unreadable(self, begun: Begun, error: InvalidEventError, now: datetime) -> Settlement:
+        """Of an event whose body this version cannot read: no policy can be asked about it, and its lane must go on."""
+        record = ErrorRecord(kind=type(error).__name__, message=str(error))
+        id_ = begun.lease.event_id
+        letter = DeadLetter(
+            id=id_,
+            reason=DeadReason.BUG,
+            error=f"{record.kind}: {record.message}",
+            died_at=now,
+            worker=self.worker,
+            body=begun.body,
+            **_said_of_itself(begun.body),
+        )
+        outcome = DeadLettered(DeadReason.BUG, record)
+        return Settlement(begun.lease, outcome, dead=letter, final_frames=(given_up(id_),))
+
+
+def given_up(id_: str) -> bytes:
+    """The frame that closes the turn of an event that is a dead letter."""
+    return closing_frame(f"Something went wrong and this message could not be answered. Reference: {id_}")
 
 
 def closing_frame(text: str) -> bytes:
@@ -74,3 +97,13 @@ def dead_letter(event: Event, reason: DeadReason, error: str | None, *, worker: 
         worker=worker,
         body=event.to_json(),
     )
+
+
+def _said_of_itself(body: str | None) -> dict[str, str]:
+    """What a letter says of an event that cannot be read, as far as its body still is an object with these names."""
+    try:
+        found = json.loads(body or "")
+    except ValueError:
+        return {}
+    names = ("source", "type", "tenant") if isinstance(found, dict) else ()
+    return {name: found[name] for name in names if isinstance(found.get(name), str)}

@@ -9,7 +9,7 @@ import pytest
 from fakeredis import FakeAsyncRedis
 
 from schemas.events import Event
-from schemas.outcome import Cancelled, CancelReason, DeadLettered, Done, Dropped, EventState, Outcome, Retry
+from schemas.outcome import Cancelled, CancelReason, DeadLettered, DeadReason, Done, Dropped, EventState, Outcome, Retry
 from tests.builders import create_event, message_event, no_floods
 from tests.eventually import eventually
 from tests.unit.policies.test_rate_limit import NotedLimits
@@ -133,6 +133,40 @@ async def test_a_bug_ends_as_a_dead_letter_with_a_frame_that_closes_the_turn(ben
     assert event.event_id.encode() in entries[0][1][b"d"]
     assert entries[-1][1][b"e"] == b'{"state":"dead","reason":"bug"}'
     assert b"what the user wrote" not in b"".join(value for _, entry in entries for value in entry.values())
+
+
+@pytest.mark.parametrize("body", ['{"specversion": "2.0", "type": "chatkit.threads.create"}', "{", "[]", ""])
+async def test_an_event_that_this_version_cannot_read_ends_at_once_and_its_lane_goes_on(
+    bench: Bench, body: str
+) -> None:
+    event = create_event("what the user wrote")
+    following = message_event(str(event.thread_id))
+    await bench.accept(event)
+    await bench.accept(following)
+    await bench.state.set(f"{bench.keys.tag_of(event.lane)}body:{event.event_id}", body)
+    outcome = await bench.runner(done).run(event.lane, event.event_id)
+    assert isinstance(outcome, DeadLettered)
+    assert outcome.reason is DeadReason.BUG
+    assert [wake.event_id for wake in bench.woken] == [following.event_id]
+    kept = await bench.lanes.dead_letters.get(event.event_id)
+    assert kept is not None
+    assert (kept.reason, kept.body) == (DeadReason.BUG, body)
+    assert kept.type == ("chatkit.threads.create" if "type" in body else None)
+    entries: Any = await bench.state.xrange(bench.keys.stream(event.lane, event.event_id))
+    assert event.event_id.encode() in entries[0][1][b"d"]
+
+
+async def test_an_event_in_any_script_is_run_as_it_was_accepted(bench: Bench) -> None:
+    ran: list[Event] = []
+
+    async def notes(delivery: Delivery) -> Outcome:
+        ran.append(delivery.event)
+        return Done()
+
+    event = create_event("你好，我的订单在哪里？ 🙂" * 20)
+    await bench.accept(event)
+    assert await bench.runner(notes).run(event.lane, event.event_id) == Done()
+    assert ran == [event]
 
 
 @pytest.mark.parametrize("attributes", [{}, {"expirytime": "2020-01-01T00:00:00Z"}])

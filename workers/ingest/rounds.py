@@ -11,13 +11,13 @@ from functools import cache
 from schemas.chatkit import TURN_REQUESTS
 from schemas.errors import InvalidEventError, WorkersError
 from schemas.events import PREFIX, Event
-from schemas.outcome import DeadLettered, DeadReason, Outcome
+from schemas.outcome import DeadLettered, DeadReason, EventState, Outcome
 from workers.cancellation import raise_if_cancelled
 from workers.ends import Ends
 from workers.errors import TransientError
 from workers.ingest.ports import IntakeLanes, LightPolicies
 from workers.lanes.ports import Waker
-from workers.lanes.records import Begun, Settled, Start, Wake
+from workers.lanes.records import Begun, Settled, Settlement, SettleRefused, Start, Wake
 from workers.policies.batch import LightBatch, LightResult
 from workers.policies.dead_letter import bug_record
 from workers.policies.delivery import Delivery
@@ -33,6 +33,10 @@ PAUSE_SECONDS = 0.2
 IN_FLIGHT = 2
 DEADLINE = 0.8
 """Of the lease: a batch that takes longer would be run by two workers. It is short work, so nobody renews."""
+
+
+Ended = tuple[Delivery, Outcome, Sequence[bytes]]
+"""What ran, how it ended, and the frames that it shows."""
 
 
 class LightRounds:
@@ -116,27 +120,49 @@ class LightRounds:
         known = {head.event_id: event for head in heads if (event := self._known.pop(head.event_id, None)) is not None}
         starts = [Start(w.lane, w.event_id, uuid.uuid4().hex, want_body=w.event_id not in known) for w in heads]
         begun = [answer for answer in await self._lanes.begin(starts) if isinstance(answer, Begun)]
-        deliveries = [delivery for one in begun if (delivery := _delivery(one, known)) is not None]
+        deliveries, unreadable = self._deliveries(begun, known)
         results = await self._results(deliveries)
         now = self._now()
         ended = [
             (delivery, self._outcome(result, delivery), frames)
             for delivery, (result, frames) in zip(deliveries, results, strict=True)
         ]
-        settled = await self._lanes.settle(
-            [self._settler.settlement(delivery, outcome, now, frames) for delivery, outcome, frames in ended]
-        )
+        settlements = [self._settler.settlement(delivery, outcome, now, frames) for delivery, outcome, frames in ended]
+        settled = await self._lanes.settle([*settlements, *unreadable])
+        await self._note(ended, settled[: len(ended)])
+        self._note_unreadable(unreadable, settled[len(ended) :])
+        nexts = [answer.wake for answer in settled if isinstance(answer, Settled) and answer.wake is not None]
+        turns = [wake for wake in nexts if not is_light(wake.type)]
+        if turns:
+            await self._waker.wake(turns)
+        return [wake for wake in nexts if is_light(wake.type)]
+
+    def _deliveries(
+        self, begun: Sequence[Begun], known: Mapping[str, Event]
+    ) -> tuple[list[Delivery], list[Settlement]]:
+        """What is to be run, and the ends of what this version of the program cannot read."""
+        deliveries: list[Delivery] = []
+        unreadable: list[Settlement] = []
+        for one in begun:
+            try:
+                deliveries.append(delivery_of(one, known.get(one.lease.event_id) or event_of(one)))
+            except InvalidEventError as error:
+                unreadable.append(self._settler.unreadable(one, error, self._now()))
+        return deliveries, unreadable
+
+    async def _note(self, ended: Sequence[Ended], settled: Sequence[Settled | SettleRefused]) -> None:
         if self._ends is not None:
             await self._ends.note(
                 (delivery, outcome, answer.state)
                 for (delivery, outcome, _), answer in zip(ended, settled, strict=True)
                 if isinstance(answer, Settled)
             )
-        nexts = [answer.wake for answer in settled if isinstance(answer, Settled) and answer.wake is not None]
-        turns = [wake for wake in nexts if not is_light(wake.type)]
-        if turns:
-            await self._waker.wake(turns)
-        return [wake for wake in nexts if is_light(wake.type)]
+
+    def _note_unreadable(self, buried: Sequence[Settlement], settled: Sequence[Settled | SettleRefused]) -> None:
+        pairs = zip(buried, settled, strict=True)
+        dead = [one.dead for one, answer in pairs if isinstance(answer, Settled) and answer.state is EventState.DEAD]
+        if self._ends is not None:
+            self._ends.buried([letter for letter in dead if letter is not None])
 
     async def _results(self, deliveries: Sequence[Delivery]) -> list[LightResult]:
         """A result for each delivery: of the policies where they decide, else of the handler."""
@@ -168,14 +194,6 @@ class LightRounds:
             if len(deliveries) == 1:
                 return [(DeadLettered(DeadReason.BUG, bug_record(error)), [])]
             return [(await self._handle([delivery]))[0] for delivery in deliveries]
-
-
-def _delivery(begun: Begun, known: Mapping[str, Event]) -> Delivery | None:
-    try:
-        return delivery_of(begun, known.get(begun.lease.event_id) or event_of(begun))
-    except InvalidEventError:  # accepted by another version of the program; a worker of its own settles it
-        log.warning("light_event_unreadable", extra={"event_id": begun.lease.event_id})
-        return None
 
 
 def set_to(event: asyncio.Event, on: bool) -> None:

@@ -58,6 +58,7 @@ class MemoryLanes:
     batches: list[int] = field(default_factory=list)
     starts: list[list[Start]] = field(default_factory=list)
     cancelled: set[str] = field(default_factory=set)
+    spoilt: set[str] = field(default_factory=set)
 
     async def accept(self, events: Sequence[tuple[Event, str]]) -> list[Accepted | Refused]:
         await asyncio.sleep(0)
@@ -101,7 +102,7 @@ class MemoryLanes:
         event = lane[0][0]
         return Begun(
             Lease(start.lane, event.event_id, "w1", start.token, 1),
-            event.to_json() if start.want_body else None,
+            ("{" if event.event_id in self.spoilt else event.to_json()) if start.want_body else None,
             attempt=1,
             deaths=1,
             acceptance=1,

@@ -101,6 +101,19 @@ async def test_the_frames_of_a_light_event_go_out_with_its_settlement() -> None:
         assert settlement.final_frames == (b'{"type":"ok"}',)
 
 
+async def test_an_event_that_this_version_cannot_read_ends_and_those_behind_it_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spoilt, following = feedback_event("thr_1"), feedback_event("thr_1")
+    async with Bench(lanes=MemoryLanes(spoilt={spoilt.event_id})) as bench:
+        monkeypatch.setattr(bench.rounds, "remember", lambda _: None)  # accepted by another process
+        await bench.intake.submit([spoilt, following, feedback_event("thr_2")])
+        await bench.settle_down()
+        assert len(bench.runs.order) == 2
+        [dead] = [one.dead for one in bench.lanes.settled if one.dead is not None]
+        assert (dead.id, dead.reason, dead.body) == (spoilt.event_id, DeadReason.BUG, "{")
+
+
 async def test_a_duplicate_gets_the_first_acceptance_and_runs_once() -> None:
     async with Bench() as bench:
         event = feedback_event("thr_1")
