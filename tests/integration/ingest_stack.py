@@ -18,6 +18,7 @@ from kombu.entity import Exchange, Queue
 from schemas.errors import WorkersError
 from schemas.events import MAX_EVENT_BYTES
 from schemas.outcome import Cancelled, DeadLettered, DeadReason, Done, Outcome
+from schemas.records import DeadLetter
 from workers.dispatch import queue_of
 from workers.ingest.admission import Admission
 from workers.ingest.ingress import Ingress, connect_ingress
@@ -100,6 +101,12 @@ class IngestStack:
         for event_id, lane in zip(ids, lanes, strict=True):
             pipeline.hget(f"{self.keys.tag_of(text(lane))}event:{event_id}", "acceptance")
         return [int(number or 0) for number in await pipeline.execute()]
+
+    async def letters(self) -> list[DeadLetter]:
+        """The dead letters, newest first, each with its body."""
+        dead_letters = self.lanes.dead_letters
+        kept = [await dead_letters.get(listed.id) for listed in (await dead_letters.page()).items]
+        return [letter for letter in kept if letter is not None]
 
     def ingress(self, broker_url: str, owner: str = "w1") -> Ingress:
         """A drain of the stream on a broker."""

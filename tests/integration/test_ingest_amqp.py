@@ -10,6 +10,7 @@ import pytest
 from kombu.connection import Connection
 
 from schemas.outcome import DeadReason
+from schemas.records import DeadLetter
 from tests.builders import feedback_event
 from tests.eventually import eventually
 from tests.integration.ingest_process import ingest_process
@@ -46,10 +47,10 @@ async def ran(stack: IngestStack, count: int) -> list[str]:
     return await eventually(enough, within=20)
 
 
-async def buried(stack: IngestStack, count: int = 1) -> list[Any]:
-    async def enough() -> list[Any]:
-        letters = (await stack.lanes.dead_letters.page()).items
-        return list(letters) if len(letters) >= count else []
+async def buried(stack: IngestStack, count: int = 1) -> list[DeadLetter]:
+    async def enough() -> list[DeadLetter]:
+        letters = await stack.letters()
+        return letters if len(letters) >= count else []
 
     return await eventually(enough, within=10)
 
@@ -138,7 +139,7 @@ async def test_what_celery_would_drop_is_kept_and_tasks_go_on(
             _send_to_celery(channel, "echo")
             await eventually(lambda: stack.state.lrange(f"{prefix}:echo", 0, -1))
             assert worker.poll() is None
-    errors = sorted(letter.error for letter in letters)
+    errors = sorted(letter.error or "" for letter in letters)
     assert [error.partition(":")[0] for error in errors] == [
         "the message cannot be decoded",
         "the message is no task message",

@@ -2,12 +2,12 @@
 
 import base64
 import json
-from typing import Any
 
 import pytest
 from celery import Celery
 
 from schemas.outcome import DeadReason
+from schemas.records import DeadLetter
 from tests.eventually import eventually
 from tests.integration.ingest_process import ingest_process
 from tests.integration.ingest_stack import CELERY_QUEUE, IngestStack, ingest_stack
@@ -18,10 +18,10 @@ pytestmark = pytest.mark.redis
 JUNK = [b"hello", b'{"specversion": "1.0", "id": "1"}', b"\xff\xfe", b"[]", b'{"properties": {}}']
 
 
-async def buried(stack: IngestStack, count: int) -> list[Any]:
-    async def enough() -> list[Any]:
-        letters = (await stack.lanes.dead_letters.page()).items
-        return list(letters) if len(letters) >= count else []
+async def buried(stack: IngestStack, count: int) -> list[DeadLetter]:
+    async def enough() -> list[DeadLetter]:
+        letters = await stack.letters()
+        return letters if len(letters) >= count else []
 
     return await eventually(enough, within=10)
 

@@ -8,8 +8,9 @@ from schemas.outcome import DeadReason
 from schemas.records import DeadLetter
 
 MAX_ERROR_CHARS = 2_000
-MAX_KEPT_BYTES = 16 * 1024 * 1024
-"""What is kept of one message. Larger ones are cut: Redis is memory."""
+MAX_KEPT_BYTES = 256 * 1024
+"""What is kept of one message. Larger ones are cut, and the letter says so: Redis is memory, and anybody who reaches a
+way in can send them."""
 
 
 def raw_id(raw: bytes) -> str:

@@ -22,6 +22,9 @@ from workers.lanes.scripts import Call, pipeline_of, script
 from workers.lanes.views import LaneViews
 
 ATTEMPTS = TypeAdapter(tuple[FailedAttempt, ...])
+LISTED = ("letter", "attempts")
+"""Fields of a letter that lists read: not its body, which may be large."""
+
 CHUNK = 500
 """Letters that one look fetches; what is filtered is filtered here."""
 
@@ -101,7 +104,7 @@ class DeadLetters(LaneViews):
     """The dead letters of all shards."""
 
     async def page(self, wanted: DeadFilter = EVERY, *, limit: int = 100, after: str | None = None) -> DeadPage:
-        """The newest letters that are meant.
+        """The newest letters that are meant, without their bodies.
 
         Args:
             wanted: the filter.
@@ -119,16 +122,20 @@ class DeadLetters(LaneViews):
         return DeadPage([letter for _, letter in found], None)
 
     async def walk(self, wanted: DeadFilter) -> AsyncIterator[DeadLetter]:
-        """All letters that are meant, newest first."""
+        """All letters that are meant, newest first, without their bodies."""
         async for _, letter in self._walk(wanted, None):
             yield letter
 
     async def get(self, id_: str) -> DeadLetter | None:
-        """One letter."""
+        """One letter, with its body."""
         for tag in await self._tags_of(id_):
-            [kept] = await self._letters([(tag, id_)])
-            if kept is not None:
-                return kept
+            pipeline = pipeline_of(self._state)
+            pipeline.hmget(f"{tag}dead:{id_}", *LISTED, "body")
+            pipeline.get(f"{tag}body:{id_}")
+            [[*listed, own], accepted] = await pipeline.execute()
+            if (kept := _letter_of(*listed)) is not None:
+                body = own or accepted
+                return kept.model_copy(update={"body": None if body is None else body.decode()})
         return None
 
     async def redrive(self, id_: str, *, force: bool = False) -> Redriven:
@@ -177,13 +184,13 @@ class DeadLetters(LaneViews):
         return list(islice(sorted((item for item in found if after is None or item[0] < after), reverse=True), CHUNK))
 
     async def _letters(self, places: Sequence[tuple[str, str]]) -> list[DeadLetter | None]:
-        """Letters by shard and id; one may have expired between two round trips."""
+        """Letters by shard and id, without their bodies; one may have expired between two round trips."""
         if not places:
             return []
         pipeline = pipeline_of(self._state)
         for tag, id_ in places:
-            pipeline.hmget(f"{tag}dead:{id_}", "letter", "attempts")
-        return [_letter_of(letter, attempts) if letter else None for letter, attempts in await pipeline.execute()]
+            pipeline.hmget(f"{tag}dead:{id_}", *LISTED)
+        return [_letter_of(*listed) for listed in await pipeline.execute()]
 
     async def _tags_of(self, id_: str) -> list[str]:
         """The shards that may hold a letter: that of its lane, or for what was never accepted that of its id."""
@@ -191,8 +198,10 @@ class DeadLetters(LaneViews):
         return list(dict.fromkeys([*([self._keys.tag_of(lane)] if lane else []), self._keys.tag_of(id_)]))
 
 
-def _letter_of(letter: bytes, attempts: Any) -> DeadLetter:
-    """The letter as it was written, with the attempts that the lane counted."""
+def _letter_of(letter: bytes | None, attempts: Any) -> DeadLetter | None:
+    """The letter as it was written, with the attempts that the lane counted; None when there is none."""
+    if letter is None:
+        return None
     counted = ATTEMPTS.validate_json(attempts)
     record = DeadLetter.model_validate_json(letter)
     return record.model_copy(update={"attempts": counted}) if counted else record

@@ -55,7 +55,8 @@ from workers.lanes.views import LaneViews
 from workers.policies.delivery import Lease
 
 MAX_DEAD = 10_000
-"""Dead letters that a shard keeps."""
+"""Dead letters that a shard keeps. Their bodies: of an accepted event the one that is kept with its record, of another
+event all of it, of what never parsed the first 256 KiB."""
 
 JOURNAL_BYTES = 4 * 1024 * 1024
 """What the journal of one event may hold. A model's response is some kilobytes."""
@@ -194,7 +195,7 @@ class Lanes(LaneViews):
                 self._call(
                     bury,
                     letter.id,
-                    [now, letter.id, letter.reason, letter.model_dump_json(), self._retention_ms, self._dead_bound],
+                    [now, letter.id, letter.reason, *_letter(letter), self._retention_ms, self._dead_bound],
                 )
                 for letter in letters
             ]
@@ -253,7 +254,7 @@ class Lanes(LaneViews):
         who = [self._now(), lease.event_id, lease.lane, lease.owner, lease.epoch, lease.token]
         times = [_ms(settlement.delay), self._retention_ms, _ms(FIRST_GRACE)]
         error_json = json.dumps(f"{error.kind}: {error.message}") if error else ""
-        letter = dead.model_dump_json() if dead else ""
+        letter, _ = _letter(dead) if dead else ("", "")
         arguments = [*who, state, reason, *times, error_json, letter, self._dead_bound, *settlement.final_frames]
         return self._call(script("settle"), lease.lane, arguments)
 
@@ -277,6 +278,11 @@ def _effect(outcome: Outcome) -> tuple[EventState, str, ErrorRecord | None]:
             return EventState.DEAD, reason, error
         case _:
             assert_never(outcome)
+
+
+def _letter(letter: DeadLetter) -> tuple[str, str]:
+    """What lists read of a letter, and its body."""
+    return letter.model_dump_json(exclude={"body"}), letter.body or ""
 
 
 def _ms(duration: timedelta) -> int:

@@ -13,7 +13,7 @@ from schemas.records import DeadLetter
 from tests.builders import feedback_event, message_event
 from tests.unit.ingest.doubles import Bench, MemoryLanes, fixed_now
 from workers.ingest.admission import Admission, Admitted
-from workers.ingest.letters import raw_id
+from workers.ingest.letters import MAX_KEPT_BYTES, raw_id
 
 SOURCE = "stream ck:ingress"
 
@@ -57,7 +57,10 @@ async def test_junk_is_kept_with_its_reason_and_its_bytes_and_the_queue_goes_on(
         assert letter.reason is DeadReason.INVALID
         assert words in (letter.error or "")
         assert letter.raw
-        assert base64.b64decode(letter.body or "") == raw
+        assert base64.b64decode(letter.body or "") == raw[:MAX_KEPT_BYTES]
+        assert (f"the first {MAX_KEPT_BYTES} of {len(raw)} bytes are kept" in (letter.error or "")) is (
+            len(raw) > MAX_KEPT_BYTES
+        )
         assert letter.source == SOURCE
         assert letter.id == raw_id(raw)
 

@@ -1,11 +1,12 @@
 """What is read of the lanes, how keys are named, and what start-up checks."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from schemas.outcome import DeadReason, EventState
-from tests.lane_builders import FRAME, QUEUE, Deployment, done, event, lanes_on, letter, retry
+from tests.lane_builders import FRAME, QUEUE, Deployment, dead, done, event, lanes_on, letter, retry
 from workers.errors import SettingsError
 from workers.lanes.keys import Keys
 from workers.lanes.records import Append, Owner
@@ -84,7 +85,23 @@ async def test_dead_letters_of_all_shards_come_newest_first_and_bounded(deployme
         "raw_4",
         "raw_3",
     ]
-    assert ((await deployment.lanes.dead_letters.page(limit=1)).items)[0] == letter("raw_5", DeadReason.INVALID)
+    newest = letter("raw_5", DeadReason.INVALID)
+    assert ((await deployment.lanes.dead_letters.page(limit=1)).items)[0] == newest.model_copy(update={"body": None})
+    assert await deployment.lanes.dead_letters.get("raw_5") == newest
+
+
+async def test_the_body_of_an_event_is_kept_once_and_lists_of_dead_letters_do_not_read_it(
+    deployment: Deployment,
+) -> None:
+    item = event()
+    await deployment.lanes.settle([dead(await deployment.started(item))])
+    [listed] = (await deployment.lanes.dead_letters.page()).items
+    assert listed.body is None
+    kept = await deployment.lanes.dead_letters.get(item.event_id)
+    assert kept is not None
+    assert kept.body == item.to_json()
+    raw: Any = await deployment.state.hgetall(f"{deployment.keys.tag_of(item.lane)}dead:{item.event_id}")
+    assert set(raw) == {b"letter", b"attempts"}
 
 
 async def test_the_number_of_shards_is_fixed_for_the_life_of_a_deployment(deployment: Deployment) -> None:

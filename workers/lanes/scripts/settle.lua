@@ -72,7 +72,7 @@ if state == 'queued' or state == 'waiting_retry' or state == 'waiting_limit' the
   redis.call('HINCRBY', tag .. 'counts', state, 1)
 else
   if state == 'dead' then
-    keep_dead(tag, id, reason, ARGV[13], history or '[]', now_ms, retention_ms, tonumber(ARGV[14]))
+    keep_dead(tag, id, reason, ARGV[13], history or '[]', '', now_ms, retention_ms, tonumber(ARGV[14]))
     redis.call('HSETNX', tag .. 'grave:' .. lane, 'begun', 0)
     redis.call('PEXPIRE', tag .. 'grave:' .. lane, retention_ms)
   end
