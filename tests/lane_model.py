@@ -203,6 +203,7 @@ class LaneModel:
             accepted_at=datetime.fromtimestamp(event.accepted_ms / 1000, UTC),
             cancelled=event.cancel,
             journaled=bool(event.journal),
+            redriven=event.lives > 1,
         )
 
     def renew(self, lease: Lease) -> RenewResult:

@@ -155,5 +155,6 @@ def delivery_of(begun: Begun, event: Event) -> Delivery:
         next_frame=begun.next_frame,
         accepted_at=begun.accepted_at,
         journaled=begun.journaled,
+        redriven=begun.redriven,
         stop=StopSignal(begun.cancelled),
     )

@@ -50,11 +50,12 @@ def test_every_outcome_goes_through_a_line_unchanged(outcome: Outcome) -> None:
 
 def test_a_delivery_goes_through_a_line_as_a_first_run() -> None:
     event = create_event("Zoë\nasks", tenant="acme", userid="u1")
-    delivery = delivery_of(event, deaths=3, attempt=2, next_frame=7, accepted_at=datetime(2026, 1, 2, 3, tzinfo=UTC))
+    then = datetime(2026, 1, 2, 3, tzinfo=UTC)
+    delivery = delivery_of(event, deaths=3, attempt=2, next_frame=7, accepted_at=then, redriven=True)
     line = line_of(delivery)
     assert line.count(b"\n") == 1
     assert delivery_of_line(line) == delivery_of(
-        event, deaths=1, attempt=2, next_frame=7, accepted_at=delivery.accepted_at
+        event, deaths=1, attempt=2, next_frame=7, accepted_at=then, redriven=True
     )
 
 

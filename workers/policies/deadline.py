@@ -12,6 +12,7 @@ from workers.policies.delivery import Delivery
 @dataclass(frozen=True, slots=True)
 class DeadlinePolicy:
     """Drops an event whose deadline has passed when its turn comes: its `expirytime`, else `default` after acceptance.
+    Of a redriven event the default counts alone, from the redrive: its `expirytime` belongs to its first life.
 
     What waits (for a limit, for its next attempt) waits no longer than its deadline, when it is dropped. What waits for
     credentials that nobody gives is no stale event but a dead letter: an operator has to act.
@@ -41,6 +42,6 @@ class DeadlinePolicy:
         return replace(outcome, delay=left)
 
     def _deadline(self, delivery: Delivery) -> datetime | None:
-        if delivery.event.expirytime is not None:
+        if delivery.event.expirytime is not None and not delivery.redriven:
             return delivery.event.expirytime
         return None if self.default is None else delivery.accepted_at + self.default

@@ -56,7 +56,7 @@ class Delivery:
     `attempt` counts from 1 and only a Retry raises it; `deaths` counts the workers that began the event and did not
     come back, and this one, since it last ended or failed in a way that is tried again. `next_frame` is the number of
     the first frame that is not yet in the stream. `journaled`: an earlier run has completed steps, which are in its
-    journal.
+    journal. `redriven`: it was a dead letter until `accepted_at`.
     """
 
     event: Event
@@ -67,5 +67,6 @@ class Delivery:
     next_frame: int
     accepted_at: datetime
     journaled: bool = False
+    redriven: bool = False
     stop: StopSignal = field(default_factory=StopSignal)
     use: ModelUse = field(default_factory=ModelUse)

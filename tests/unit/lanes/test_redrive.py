@@ -46,6 +46,7 @@ async def test_a_redriven_event_runs_again_under_its_id_with_new_attempts_and_it
     begun = await deployment.begun(FIRST, "t3")
     assert (begun.attempt, begun.deaths, begun.acceptance) == (1, 1, first.acceptance)
     assert begun.accepted_at == datetime.fromtimestamp(deployment.clock.ms / 1000, UTC)  # its deadline counts from now
+    assert (first.redriven, begun.redriven) == (False, True)
     await deployment.lanes.settle([done(begun.lease, b'{"type":"x"}')])
     kinds = ["".join(key.decode() for key in fields) for _, fields in await deployment.frames(FIRST)]
     assert kinds == ["e", "d", "d", "e"]  # the old end, "trying again", the answer, the new end

@@ -327,6 +327,15 @@ async def test_an_event_is_stale_from_its_deadline_on() -> None:
     assert DeadlinePolicy(lambda: NOW).judge(late) is None
 
 
+async def test_the_deadline_of_a_redriven_event_counts_from_the_redrive() -> None:
+    policy = DeadlinePolicy(lambda: NOW, timedelta(hours=1))
+    stale = create_event(expirytime=(NOW - timedelta(days=1)).isoformat())
+    assert policy.judge(delivery_of(stale, accepted_at=NOW)) is not None
+    assert policy.judge(delivery_of(stale, accepted_at=NOW, redriven=True)) is None
+    assert policy.judge(delivery_of(stale, accepted_at=NOW - timedelta(hours=1), redriven=True)) is not None
+    assert DeadlinePolicy(lambda: NOW).judge(delivery_of(stale, accepted_at=NOW, redriven=True)) is None
+
+
 async def test_a_stale_event_is_dropped_even_if_its_type_would_fail() -> None:
     dispatcher = Dispatcher(Settings(), turns=fails, light=fails, now=lambda: NOW)
     assert await dispatcher(delivery_of(create_event(expirytime=NOW.isoformat()))) == Dropped(DropReason.EXPIRED)

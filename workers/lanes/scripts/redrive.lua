@@ -3,7 +3,8 @@
 -- Promise: only a dead letter that is still kept is redriven, and only once: the letter goes, in the same step. Once a
 -- later-accepted turn of the lane has begun, the event is superseded and stays where it is, unless forced. It stands
 -- before every event that was accepted later and has not begun. Its attempts begin anew, its journal and history are
--- kept, its frames go on after the old end, and its deadline counts from now.
+-- kept, its frames go on after the old end, and its deadline counts from now, whatever `expirytime` it was sent with:
+-- whoever redrives it wants it answered.
 -- Keys: the shard's hash tag.
 -- Arguments: now ('' for TIME), id, 1 to force, grace in ms, the frame that says so.
 -- Reply: {'gone'} no letter, {'refused'} a letter of what was never accepted, {'superseded'}, or
@@ -30,7 +31,7 @@ redis.call('DEL', tag .. 'dead:' .. id)
 redis.call('ZREM', tag .. 'dead', id)
 number = write_frames(tag, id, acceptance, tonumber(number), { ARGV[5] }, nil)
 redis.call('HDEL', key, 'reason', 'ended', 'started', 'due', 'cancel', 'settled', 'settled_state', 'settled_wake')
-redis.call('HSET', key, 'state', 'queued', 'attempt', 1, 'deaths', 0, 'accepted', now_ms, 'next', number)
+redis.call('HSET', key, 'state', 'queued', 'attempt', 1, 'deaths', 0, 'accepted', now_ms, 'next', number, 'redriven', 1)
 redis.call('PERSIST', key)
 redis.call('PERSIST', tag .. 'body:' .. id)
 redis.call('PERSIST', tag .. 'out:' .. id)
