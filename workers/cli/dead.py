@@ -34,7 +34,8 @@ REASONS = (
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 WHY = {
     "gone": "no such dead letter (redriven already, purged, or past its retention)",
-    "refused": "was never accepted: publish it again, corrected",
+    "refused": "never was an event: publish it again, corrected",
+    "full": "there still is no room for it: try again later",
     "superseded": "a later turn of its conversation has begun; --force answers it out of place",
 }
 
@@ -188,6 +189,7 @@ async def _redrive(
     output: Output, ids: tuple[str, ...], wanted: "DeadFilter", *, rate: float | None, dry_run: bool, force: bool
 ) -> int:
     from workers.cli.connections import open_lanes
+    from workers.redrive import redrive as redrive_letter
     from workers.settings import load_settings
 
     settings = load_settings()
@@ -200,7 +202,7 @@ async def _redrive(
                 if dry_run:
                     output.record({"id": id_, "result": "would be redriven"}, f"{id_} would be redriven")
                     continue
-                redriven = await lanes.dead_letters.redrive(id_, force=force)
+                redriven = await redrive_letter(lanes, id_, force=force)
                 left += redriven.result != "redriven"
                 _say(output, id_, redriven)
                 wakes += [redriven.wake] if redriven.wake else []

@@ -10,15 +10,17 @@ from pydantic import BaseModel
 from schemas.outcome import DeadReason
 from schemas.records import DeadLetter
 from workers.gateway.auth import AnyService, Runtime
-from workers.gateway.problem import ProblemError, not_found
+from workers.gateway.problem import ProblemError, not_found, too_many
 from workers.lanes.dead_letters import DeadFilter, UnknownPageError
+from workers.lanes.replies import LANE_FULL_SECONDS
+from workers.redrive import redrive as redrive_letter
 
 router = APIRouter(prefix="/v1/dead", tags=["dead letters"])
 
 WHY = {
     "superseded": "a later turn of its conversation has begun; force=true answers it out of place",
     "gone": "it has been redriven already",
-    "refused": "it was never accepted: publish it again, corrected",
+    "refused": "it never was an event: publish it again, corrected",
 }
 
 
@@ -63,12 +65,15 @@ async def show(letter_id: str, runtime: Runtime, _: AnyService) -> DeadLetter:
 
 @router.post("/{letter_id}/redrive", summary="Run a dead event again", status_code=202)
 async def redrive(letter_id: str, runtime: Runtime, _: AnyService, force: bool = False) -> dict[str, str]:
-    """202: it runs again, under the same id. 409: it was redriven already, is superseded, or was never accepted."""
-    redriven = await runtime.lanes.dead_letters.redrive(letter_id, force=force)
+    """202: it runs again, under the same id. 409: it was redriven already, is superseded, or never parsed. 429: it had
+    found no room in its lane, and there still is none."""
+    redriven = await redrive_letter(runtime.lanes, letter_id, force=force)
     if redriven.wake is not None:
         await runtime.waker.wake([redriven.wake])
     if redriven.result == "redriven":
         return {"id": letter_id, "state": "queued"}
+    if redriven.result == "full":
+        raise too_many("lane_full", LANE_FULL_SECONDS)
     if redriven.result == "gone" and await runtime.lanes.status(letter_id) is None:
         raise not_found("dead letter")
     raise ProblemError(HTTPStatus.CONFLICT, WHY[redriven.result], id=letter_id, reason=redriven.result)

@@ -3,32 +3,26 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from schemas.events import Event
 from schemas.outcome import CancelReason
 from schemas.records import EventStatus
 from schemas.sessions import Session
 from workers.lanes.connection import State
-from workers.lanes.dead_letters import DeadLetters
 from workers.lanes.ports import Waker
-from workers.lanes.records import Accepted, Cancellation, Owner, Refused
+from workers.lanes.records import Cancellation, Owner
 from workers.lanes.sign_ins import SignIns
 from workers.limits.limiter import Limiter
+from workers.redrive import RedrivingLanes
 from workers.sessions.tokens import Identity
 from workers.settings import Settings
 from workers.streams.records import Entry
 
 
-class GatewayLanes(Protocol):
+class GatewayLanes(RedrivingLanes, Protocol):
     """The part of `Lanes` that a gateway uses."""
-
-    async def accept(self, events: Sequence[tuple[Event, str]]) -> list[Accepted | Refused]: ...
 
     async def status(self, event_id: str) -> tuple[EventStatus, Owner] | None: ...
 
     async def cancel(self, event_id: str, reason: CancelReason = CancelReason.USER) -> Cancellation: ...
-
-    @property
-    def dead_letters(self) -> DeadLetters: ...
 
     @property
     def sign_ins(self) -> SignIns: ...

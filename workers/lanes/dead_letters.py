@@ -30,8 +30,9 @@ CHUNK = 500
 
 TRYING_AGAIN = frame_of(ProgressUpdateEvent(text="Trying again"))
 
-RedriveResult = Literal["redriven", "superseded", "gone", "refused"]
-"""`gone`: no such letter (never was, redriven already, past its retention); `refused`: it was never accepted."""
+RedriveResult = Literal["redriven", "superseded", "gone", "refused", "full"]
+"""`gone`: no such letter (never was, redriven already, past its retention); `refused`: it was never accepted; `full`:
+there was no room to accept it, and still is none."""
 
 
 class UnknownPageError(WorkersError):
@@ -139,7 +140,8 @@ class DeadLetters(LaneViews):
         return None
 
     async def redrive(self, id_: str, *, force: bool = False) -> Redriven:
-        """Give a dead event another life, in its old place of its lane. Wake the lane that is named."""
+        """Give a dead event another life, in its old place of its lane. Wake the lane that is named. For callers there
+        is `workers.redrive`, which takes what was never accepted as well."""
         lane = await self._lane_of(id_)
         if lane is None:
             return Redriven("refused" if await self.get(id_) else "gone")

@@ -104,14 +104,14 @@ class Lanes(LaneViews):
             message = f"is {shards}, but this deployment was made with {made_with}; the number of shards cannot change"
             raise SettingsError(f"CHATKIT_SHARDS: {message}")
 
-    async def accept(self, events: Sequence[tuple[Event, str]]) -> list[Accepted | Refused]:
-        """Keep events, in order. Each comes with the queue that its wake-ups go to."""
+    async def accept(self, events: Sequence[tuple[Event, str]], *, redriven: bool = False) -> list[Accepted | Refused]:
+        """Keep events, in order. Each comes with the queue of its wake-ups. `redriven`: they were dead letters."""
         recorded = await self._record_lanes([event for event, _ in events])
         lanes = [known or event.lane for (event, _), known in zip(events, recorded, strict=True)]
         last: dict[str, str] = {}
         calls = []
         for (event, queue), lane in zip(events, lanes, strict=True):
-            calls.append(self._accept_call(event, queue, lane, before=last.get(lane, "")))
+            calls.append(self._accept_call(event, queue, lane, before=last.get(lane, ""), redriven=redriven))
             last[lane] = event.event_id
         answers = [
             replies.accepted_of(event, queue, lane, reply)
@@ -238,11 +238,11 @@ class Lanes(LaneViews):
     def _call(self, script_: Any, lane: str, arguments: Sequence[Argument]) -> Call:
         return Call(script_, self._keys.tag_of(lane), arguments)
 
-    def _accept_call(self, event: Event, queue: str, lane: str, *, before: str) -> Call:
+    def _accept_call(self, event: Event, queue: str, lane: str, *, before: str, redriven: bool) -> Call:
         bounds = [self._lane_bound, self._shard_bound, _ms(FIRST_GRACE)]
         who = [event.tenant, event.userid, event.source, event.traceparent or ""]
         which = [event.event_id, lane, before]
-        what: list[Argument] = [int(event.needs_turn), event.to_json()]
+        what: list[Argument] = [int(event.needs_turn), int(redriven), event.to_json()]
         arguments = [self._now(), *which, *bounds, event.type, queue, *who, *what]
         return self._call(script("accept"), lane, arguments)
 

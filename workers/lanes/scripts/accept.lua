@@ -6,7 +6,8 @@
 -- caller, and the alarm behind that wake-up is set here. Waking is idempotent: a duplicate of a waiting head wakes it.
 -- Keys: the shard's hash tag.
 -- Arguments: now ('' for TIME), id, lane, id of the one before ('' for none), bound of the lane, bound of the shard,
---   grace in ms, type, queue, tenant, user, source, traceparent ('' for none), 1 when it needs a turn, body.
+--   grace in ms, type, queue, tenant, user, source, traceparent ('' for none), 1 when it needs a turn, 1 when it was a
+--   dead letter, body.
 -- Reply: {'new', acceptance, 1 when it is the head}, {'known', acceptance, state, 1 to wake, type, queue},
 --   {'lane_full'} or {'system_full'}.
 --@include clock.lua
@@ -33,7 +34,10 @@ redis.call('HSET', key, 'state', 'queued', 'acceptance', acceptance, 'next', 1, 
   'type', ARGV[8], 'queue', ARGV[9], 'tenant', ARGV[10], 'user', ARGV[11], 'source', ARGV[12],
   'traceparent', ARGV[13], 'turn', ARGV[14])
 -- beside the record, which Redis keeps small as long as its values are
-redis.call('SET', tag .. 'body:' .. id, ARGV[15])
+redis.call('SET', tag .. 'body:' .. id, ARGV[16])
+if ARGV[15] == '1' then
+  redis.call('HSET', key, 'redriven', 1)
+end
 redis.call('ZADD', tag .. 'open', now_ms, id)
 redis.call('ZREM', tag .. 'ended', id)
 redis.call('HINCRBY', tag .. 'counts', 'queued', 1)
