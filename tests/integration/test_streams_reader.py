@@ -13,10 +13,12 @@ from schemas.outcome import Cancelled, CancelReason, EventState
 from tests.builders import create_event
 from tests.eventually import eventually
 from tests.integration.tcp_proxy import TcpProxy
-from tests.lane_builders import lanes_on
+from tests.lane_builders import dead, lanes_on
 from tests.unit.streams.running import Running, accepted, begun
 from workers.lanes.connection import State, connect
+from workers.lanes.dead_letters import TRYING_AGAIN
 from workers.lanes.keys import Keys
+from workers.lanes.records import Settled
 from workers.streams.follower import CHUNK
 from workers.streams.mailbox import MAILBOX_BYTES
 from workers.streams.reader import FrameReader
@@ -121,6 +123,31 @@ async def test_a_long_stream_comes_in_bounded_pieces(state: State, keys: Keys, r
             read += batch
     assert frames_of(read) == shown
     assert max(sizes) <= CHUNK
+
+
+@pytest.mark.parametrize("shown", [CHUNK - 2, CHUNK - 1, CHUNK, 2 * CHUNK - 1])
+async def test_a_reader_goes_on_behind_the_old_end_of_a_redriven_stream_wherever_it_stands(
+    state: State, keys: Keys, reader: FrameReader, shown: int
+) -> None:
+    event = create_event()
+    turn = await running(state, keys, event)
+    await turn.show(*(b"%d" % number for number in range(shown)))
+    [settled] = await turn.lanes.settle([dead(turn.lease)])
+    assert isinstance(settled, Settled)
+    died = await read_all(reader, event)
+    assert (len(died), died[-1]) == (
+        shown + 1,
+        StreamEnd(f"{turn.acceptance}-{shown + 1}", EventState.DEAD, "permanent"),
+    )
+    await turn.lanes.dead_letters.redrive(event.event_id)
+    again = await begun(state, keys, event)
+    await again.show(b"again")
+    await again.settle()
+    async with aclosing(reader.batches(event.lane, event.event_id)) as batches:
+        lasts = [batch[-1] async for batch in batches if batch]
+    ends = [entry for entry in lasts if isinstance(entry, StreamEnd)]
+    assert [end.state for end in ends] == [EventState.DONE]  # what follows the last of a batch is not taken for its end
+    assert frames_of(await read_all(reader, event))[shown:] == [TRYING_AGAIN, b"again"]
 
 
 async def test_an_idle_stream_gives_empty_batches(state: State, keys: Keys) -> None:

@@ -60,7 +60,7 @@ class Follower:
         return entries
 
     async def look(self) -> list[Entry]:
-        """What the stream adds, at most `CHUNK` entries.
+        """What the stream adds, at most `CHUNK` entries. An end is the last of them only if nothing follows it.
 
         Raises:
             StreamGoneError: nothing, and the event's record has gone as well.
@@ -70,9 +70,12 @@ class Follower:
         rows = await self._state.xrange(self._stream, first, "+", count=CHUNK)
         if not rows and not await self._state.exists(self._record):
             raise StreamGoneError("the event is past its retention")
-        entries = self._advance([entry_of(id_.decode(), fields) for id_, fields in rows])
-        self.gap, self.more = False, len(rows) == CHUNK and not self.ended
-        return entries
+        entries = [entry_of(id_.decode(), fields) for id_, fields in rows]
+        self.gap, self.more = False, len(rows) == CHUNK
+        if self.more and isinstance(entries[-1], StreamEnd):
+            # It may be the end of an earlier life, with the frames of a redrive behind it: the next look tells.
+            entries.pop()
+        return self._advance(entries)
 
     async def _last(self) -> Entry | None:
         rows = await self._state.xrevrange(self._stream, count=1)
