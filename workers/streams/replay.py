@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from workers.lanes.connection import State
+from workers.errors import TransientError
+from workers.lanes.connection import STATE_ERRORS, State
 from workers.lanes.keys import Keys
 from workers.policies.delivery import Delivery
 from workers.streams.turn_frames import TurnFrames
@@ -21,7 +22,18 @@ class TurnStreams:
         return self._writer.open(delivery)
 
     async def shown(self, delivery: Delivery) -> list[bytes]:
-        """The frames of all attempts so far, in order. The end entries of earlier ends are left out."""
+        """The frames of all attempts so far, in order. The end entries of earlier ends are left out.
+
+        Raises:
+            TransientError: the state is away.
+        """
+        try:
+            return await self._read(delivery)
+        except STATE_ERRORS as error:
+            # no kind of its own: the provider has nothing to do with it
+            raise TransientError(f"the frames could not be read from the state ({type(error).__name__})") from None
+
+    async def _read(self, delivery: Delivery) -> list[bytes]:
         stream = self._keys.stream(delivery.lease.lane, delivery.lease.event_id)
         frames: list[bytes] = []
         after = "-"
