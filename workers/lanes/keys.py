@@ -44,12 +44,12 @@ class Keys:
         return f"{self.prefix}:cancel"
 
     def sign_in(self, owner: str) -> str:
-        """The hash of events that wait for their user to sign in again; the set `sign_ins` names all of these."""
+        """The hash of events that wait for their user to sign in again; `sign_ins` names all of these."""
         return f"{self.prefix}:sign-in:{owner}"
 
     @property
     def sign_ins(self) -> str:
-        """The set of all that waits for a sign-in, by its key."""
+        """All that waits for a sign-in, by its key, sorted by how long that is kept."""
         return f"{self.prefix}:sign-ins"
 
     @property

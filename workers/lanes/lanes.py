@@ -83,7 +83,7 @@ class Lanes(LaneViews):
         self.dead_letters = DeadLetters(state, keys, clock)
         self.pauses = Pauses(state, keys, clock)
         self.floods = Floods(state, keys, clock)
-        self.sign_ins = SignIns(state, keys, self.rouse)
+        self.sign_ins = SignIns(state, keys, self.rouse, clock)
         self._owner = owner
         self._lease_ms = _ms(lease)
         self._lane_bound = max_waiting_per_lane

@@ -10,7 +10,7 @@ from typing import Any
 from workers.lanes.connection import State
 from workers.lanes.keys import Keys
 from workers.lanes.records import Owner, RouseResult, Wake
-from workers.lanes.scripts import pipeline_of
+from workers.lanes.scripts import Call, Clock, ScriptRunner, pipeline_of, script
 from workers.policies.delivery import Delivery
 
 KEPT = timedelta(hours=24)
@@ -22,21 +22,25 @@ Rousing = Callable[[Sequence[Wake]], Awaitable[list[RouseResult]]]
 class SignIns:
     """Events that were refused for want of a valid sign-in, by the user that they belong to."""
 
-    def __init__(self, state: State, keys: Keys, rouse: Rousing) -> None:
-        """`rouse` is that of the lanes."""
+    def __init__(self, state: State, keys: Keys, rouse: Rousing, clock: Clock | None = None) -> None:
+        """`rouse` is that of the lanes, `clock` for tests."""
         self._state, self._keys, self._rouse_lanes = state, keys, rouse
+        self._scripts, self._clock = ScriptRunner(state), clock
 
     async def wait(self, deliveries: Iterable[tuple[Delivery, str]]) -> bool:
         """Note events that wait, each with its queue. True when nobody has been alerted of such for some minutes."""
-        pipeline = pipeline_of(self._state)
+        pipeline, waiting = pipeline_of(self._state), set[str]()
         for delivery, queue in deliveries:
             event, lane = delivery.event, delivery.lease.lane
             key = self._keys.sign_in(f"{event.tenant}/{event.userid}")
             pipeline.hset(key, event.event_id, f"{lane} {event.type} {queue}")
             pipeline.pexpire(key, KEPT)
-            pipeline.sadd(self._keys.sign_ins, key)
+            waiting.add(key)
         pipeline.set(f"{self._keys.sign_ins}:told", 1, nx=True, px=ALERT_EVERY)
-        return bool((await pipeline.execute())[-1])
+        nobody_told = bool((await pipeline.execute())[-1])
+        now, kept_ms = "" if self._clock is None else self._clock(), round(KEPT.total_seconds() * 1000)
+        await self._scripts.run([Call(script("waiting"), self._keys.sign_ins, [now, kept_ms, *sorted(waiting)])])
+        return nobody_told
 
     async def signed_in(self, owners: Collection[Owner]) -> list[Wake]:
         """These users have signed in: what waited for it is due, and is to be woken."""
@@ -47,7 +51,7 @@ class SignIns:
         before: Any = await self._state.getset(f"{self._keys.sign_ins}:key", fingerprint)
         if before is None or before == fingerprint.encode():
             return []
-        everybody: Any = await self._state.smembers(self._keys.sign_ins)
+        everybody: Any = await self._state.zrange(self._keys.sign_ins, 0, -1)
         return await self._rouse({key.decode() for key in everybody})
 
     async def _rouse(self, keys: Collection[str]) -> list[Wake]:
@@ -55,7 +59,7 @@ class SignIns:
         for key in keys:
             taking.hgetall(key)
             taking.delete(key)
-            taking.srem(self._keys.sign_ins, key)
+            taking.zrem(self._keys.sign_ins, key)
         wakes = [
             Wake(lane, event_id.decode(), type_, queue)
             for waiting in (await taking.execute())[::3]

@@ -7,6 +7,7 @@ from schemas.outcome import Parked, ParkReason
 from tests.builders import delivery_of
 from tests.lane_builders import QUEUE, Deployment, event
 from workers.lanes.records import Owner, Settlement, Wake
+from workers.lanes.sign_ins import KEPT
 
 MINE, ALSO_MINE = event("e1", "thr_1"), event("e2", "thr_2")
 THEIRS = event("e3", "thr_3", user="u2")
@@ -54,3 +55,12 @@ async def test_another_key_than_before_wakes_everybody(deployment: Deployment) -
 async def test_an_operator_is_told_once_in_some_minutes(deployment: Deployment) -> None:
     assert await refused(deployment, MINE)
     assert not await refused(deployment, ALSO_MINE)
+
+
+async def test_who_never_signs_in_again_is_forgotten(deployment: Deployment) -> None:
+    await refused(deployment, MINE)
+    deployment.clock.turn(KEPT)
+    await refused(deployment, THEIRS)
+    key = deployment.keys.sign_ins
+    assert await deployment.state.zrange(key, 0, -1) == [deployment.keys.sign_in("acme/u2").encode()]
+    assert 0 < await deployment.state.pttl(key) <= KEPT / timedelta(milliseconds=1)
