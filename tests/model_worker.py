@@ -1,5 +1,6 @@
 """The real worker app with a model inside its process: `celery -A tests.model_worker worker`."""
 
+import logging
 import os
 import signal
 from datetime import timedelta
@@ -14,13 +15,15 @@ from workers.testing.model import DeltaModel
 
 
 class TouchyModel(DeltaModel):
-    """Dies of one word, and takes its process with it; trips over another."""
+    """Dies of one word, and takes its process with it; trips over another, and logs an error at a third."""
 
     def _answer(self, input_: Any) -> Answer:
         if "poison" in str(input_):
             os.kill(os.getpid(), signal.SIGKILL)
         if "stumble" in str(input_):
             raise KeyError("a bug of the program")
+        if "grumble" in str(input_):
+            logging.getLogger("tests").error("grumbled")
         return super()._answer(input_)
 
 

@@ -8,11 +8,11 @@ import httpx
 import pytest
 
 from schemas.outcome import EventState
-from tests.builders import create_event, message_event
+from tests.builders import create_event, message_event, user_input
 from tests.cli_process import Finished, cli
 from tests.deployment import SERVICE, Deployment, sign_in
 from tests.eventually import eventually
-from tests.fake_provider import FakeProvider, Status, Text
+from tests.fake_provider import FakeProvider, Hang, Status, Text
 from tests.integration.test_worker import ended, frames, publish
 
 pytestmark = pytest.mark.redis
@@ -71,6 +71,59 @@ async def test_a_dead_letter_is_listed_shown_and_redriven_from_the_command_line(
         request = {"type": "threads.get_by_id", "params": {"thread_id": event.thread_id}}
         items = (await http.post("/chatkit", json=request, headers=page)).json()["items"]["data"]
         assert [item["type"] for item in items] == ["user_message", "assistant_message"]
+
+
+async def test_the_retry_that_the_chat_offers_for_a_dead_turn_is_answered(
+    deployment: Deployment, provider: FakeProvider
+) -> None:
+    deployment.worker()
+    provider.plan(Status(400), Text("Here you are."))
+    async with httpx.AsyncClient(base_url=deployment.gateway(), timeout=30) as http:
+        page = await sign_in(http)
+
+        async def ask(type_: str, **params: object) -> httpx.Response:
+            return await http.post("/chatkit", json={"type": type_, "params": params}, headers=page)
+
+        failed = await ask("threads.create", input=user_input("my question"))
+        shown = [
+            json.loads(line.removeprefix("data: ")) for line in failed.text.splitlines() if line.startswith("data:")
+        ]
+        assert shown[-1]["type"] == "error"
+        assert shown[-1]["allow_retry"]
+        assert f"Reference: {failed.headers['X-Event-Id']}" in shown[-1]["message"]
+        thread_id = shown[0]["thread"]["id"]
+        [question] = (await ask("items.list", thread_id=thread_id)).json()["data"]
+        again = await ask("threads.retry_after_item", thread_id=thread_id, item_id=question["id"])
+        assert "Here you are." in again.text
+        assert '"type":"error"' not in again.text
+        items = (await ask("items.list", thread_id=thread_id, order="asc")).json()["data"]
+        assert [item["type"] for item in items] == ["user_message", "assistant_message"]
+
+
+async def test_an_event_whose_lane_was_full_is_answered_when_it_is_redriven(
+    deployment: Deployment, provider: FakeProvider
+) -> None:
+    deployment.worker(CHATKIT_MAX_WAITING_PER_LANE="1")
+    deployment.environment["CHATKIT_MAX_WAITING_PER_LANE"] = "1"
+    provider.plan(Hang())
+    first = create_event("one")
+    second = message_event(str(first.thread_id), "two")
+    publish(deployment, first, second)
+    async with deployment.lanes() as lanes:
+
+        async def refused() -> str | None:
+            kept = await lanes.dead_letters.get(second.event_id)
+            return kept.reason if kept else None
+
+        assert await eventually(refused) == "overflow"
+        full = await run(deployment, "dead", "redrive", second.event_id)
+        assert full.code == 1
+        assert "there still is no room for it" in full.out
+        await lanes.cancel(first.event_id)
+        assert await ended(lanes, first) is EventState.CANCELLED
+        assert (await run(deployment, "dead", "redrive", "--reason", "overflow")).code == 0
+        assert await ended(lanes, second) is EventState.DONE
+        assert (await lanes.dead_letters.page()).items == []
 
 
 async def test_a_dead_turn_that_a_later_one_has_overtaken_is_reported_and_stays(

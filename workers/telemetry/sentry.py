@@ -35,8 +35,12 @@ def init_sentry(dsn: str | None, *, role: str, release: str | None = None) -> bo
     if not dsn:
         return False
     import sentry_sdk
+    from sentry_sdk.integrations.logging import ignore_logger
+    from sentry_sdk.integrations.openai import OpenAIIntegration
     from sentry_sdk.integrations.openai_agents import OpenAIAgentsIntegration
 
+    # A call that failed is no fault of the program, and most are tried again: our policies decide what is to be told.
+    ignore_logger("openai.agents")
     sentry_sdk.init(
         dsn=dsn,
         release=release,
@@ -45,8 +49,8 @@ def init_sentry(dsn: str | None, *, role: str, release: str | None = None) -> bo
         max_request_body_size="never",
         before_send=scrub,
         before_breadcrumb=scrub_breadcrumb,
-        # It makes a run fail when a server leaves `usage.input_tokens_details` out.
-        disabled_integrations=[OpenAIAgentsIntegration()],
+        # One captures each failed call; the other fails a run when a server leaves `usage.input_tokens_details` out.
+        disabled_integrations=[OpenAIIntegration(), OpenAIAgentsIntegration()],
     )
     sentry_sdk.set_tag("role", role)
     return True
