@@ -4,20 +4,25 @@ import logging
 import os
 import signal
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from agents import Model
 
 from workers import quarantine, runtime
 from workers.agents.replies import Answer
+from workers.errors import RateLimitedError
 from workers.settings import Settings
 from workers.testing.model import DeltaModel
 
 
 class TouchyModel(DeltaModel):
-    """Dies of one word, and takes its process with it; trips over another, and logs an error at a third."""
+    """Dies of one word, and takes its process with it; trips over another, logs an error at a third, and at a fourth is
+    refused every other time."""
 
     def _answer(self, input_: Any) -> Answer:
+        if "moody" in str(input_):
+            in_another_mood()
         if "poison" in str(input_):
             os.kill(os.getpid(), signal.SIGKILL)
         if "stumble" in str(input_):
@@ -25,6 +30,15 @@ class TouchyModel(DeltaModel):
         if "grumble" in str(input_):
             logging.getLogger("tests").error("grumbled")
         return super()._answer(input_)
+
+
+def in_another_mood() -> None:
+    """Every other time, counted over all processes, the provider is to blame."""
+    with Path(os.environ["TEST_MOODS"]).open("ab") as moods:
+        moods.write(b".")
+        moods.flush()
+        if moods.tell() % 2:
+            raise RateLimitedError("HTTP 429", retry_after=timedelta(seconds=0.2))
 
 
 def build_delta_model(_: Settings, *__: object, **___: object) -> Model:

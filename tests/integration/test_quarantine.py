@@ -1,7 +1,10 @@
 """An event that kills its worker: found out, run alone, given up; those beside it are answered."""
 
+import asyncio
 import signal
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -22,10 +25,13 @@ from workers.chat.server import ReadServer
 from workers.chat.store import SqlStore
 from workers.dispatch import queue_of
 from workers.lanes.lanes import Lanes
+from workers.lanes.records import FIRST_GRACE
+from workers.publisher import Publisher
 
 pytestmark = pytest.mark.redis
 
 APP = "tests.model_worker"
+LEASE_SECONDS = 8.0
 
 
 @pytest.fixture
@@ -53,6 +59,61 @@ async def test_a_poisonous_event_takes_two_workers_and_its_quarantine_and_nobody
         assert found is not None
         assert found[0].attempt == 1  # a crash spends no attempt
     assert sum(worker.exit_code is not None for worker in workers) == 2
+
+
+async def test_a_poisonous_event_that_is_parked_in_between_takes_no_third_worker(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    """Every other run of it ends with a 429, in the open and in quarantine."""
+    deployment.environment |= {
+        "CHATKIT_LIMITS": '{"models": {"*": {"rpm": 6000}}}',
+        "TEST_MOODS": str(tmp_path / "moods"),
+    }
+    workers = [deployment.worker(APP) for _ in range(4)]
+    moody, innocent = create_event("moody poison"), create_event("question")
+    publish(deployment, moody, innocent)
+    async with deployment.lanes() as lanes:
+        assert await ended(lanes, moody, within=100) is EventState.DEAD
+        kept = await lanes.dead_letters.get(moody.event_id)
+        assert kept is not None
+        assert "its quarantine" in str(kept.error)
+        assert await ended(lanes, innocent, within=60) is EventState.DONE
+    assert sum(worker.exit_code is not None for worker in workers) == 2
+
+
+@pytest.fixture
+def quick(redis_url: str, sqlite_url: str) -> Iterator[Deployment]:
+    """Turns of a moment; leases that are longer than what it takes to find out that a worker is gone."""
+    with Deployment(redis_url, sqlite_url, CHATKIT_LEASE_TTL=str(LEASE_SECONDS), TEST_DELTAS="3") as deployment:
+        yield deployment
+
+
+async def test_events_of_other_lanes_behind_a_poisonous_one_are_delayed_by_no_more_than_a_lease(
+    quick: Deployment,
+) -> None:
+    """They come all the while: before, between and after the deaths of two workers, and during the quarantine."""
+    workers = [quick.worker(APP) for _ in range(3)]
+    poisonous = create_event("poison")
+    behind: list[tuple[Event, float]] = []
+    async with quick.lanes() as lanes:
+        with Publisher(quick.broker_url) as publisher:
+            await publisher.apublish(poisonous)
+            while (found := await lanes.status(poisonous.event_id)) is None or not found[0].state.ended:
+                event = create_event("question")
+                behind.append((event, time.time()))
+                await publisher.apublish(event)
+                await asyncio.sleep(0.05)
+        assert found[0].state is EventState.DEAD
+        delays = []
+        for event, published in behind:
+            assert await ended(lanes, event, within=30) is EventState.DONE
+            ending = await lanes.status(event.event_id)
+            assert ending is not None
+            assert ending[0].ended_at is not None
+            delays.append(ending[0].ended_at.timestamp() - published)
+    assert sum(worker.exit_code is not None for worker in workers) == 2
+    # and what a wake-up takes that died with its worker
+    assert max(delays) <= LEASE_SECONDS + FIRST_GRACE.total_seconds(), sorted(delays)[-20:]
 
 
 async def began(lanes: Lanes, event: Event, times: int) -> bool:
