@@ -127,6 +127,7 @@ def line_of(delivery: Delivery) -> bytes:
         "acceptance": delivery.acceptance,
         "next_frame": delivery.next_frame,
         "accepted_at": delivery.accepted_at.isoformat(),
+        "journaled": delivery.journaled,
         "redriven": delivery.redriven,
     }
     return json.dumps(record).encode() + b"\n"

@@ -3,8 +3,10 @@
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +29,7 @@ from schemas.outcome import (
 )
 from tests.builders import create_event, delivery_of
 from workers import quarantine
+from workers.policies.delivery import Delivery
 from workers.quarantine import NOT_STARTED, Quarantine, delivery_of_line, line_of, line_of_outcome, outcome_of
 
 ERROR = ErrorRecord(kind="InternalServerError", message="HTTP 500")
@@ -50,13 +53,19 @@ def test_every_outcome_goes_through_a_line_unchanged(outcome: Outcome) -> None:
 
 def test_a_delivery_goes_through_a_line_as_a_first_run() -> None:
     event = create_event("Zoë\nasks", tenant="acme", userid="u1")
-    then = datetime(2026, 1, 2, 3, tzinfo=UTC)
-    delivery = delivery_of(event, deaths=3, attempt=2, next_frame=7, accepted_at=then, redriven=True)
-    line = line_of(delivery)
+    changes: dict[str, Any] = {
+        "attempt": 2,
+        "acceptance": 9,
+        "next_frame": 7,
+        "accepted_at": datetime(2026, 1, 2, 3, tzinfo=UTC),
+        "journaled": True,
+        "redriven": True,
+    }
+    said_elsewhere = {"event", "lease", "deaths", "stop", "use"}
+    assert {field.name for field in fields(Delivery)} == changes.keys() | said_elsewhere  # a new one has to go along
+    line = line_of(delivery_of(event, deaths=3, **changes))
     assert line.count(b"\n") == 1
-    assert delivery_of_line(line) == delivery_of(
-        event, deaths=1, attempt=2, next_frame=7, accepted_at=then, redriven=True
-    )
+    assert delivery_of_line(line) == delivery_of(event, deaths=1, **changes)
 
 
 TAKES = "import os, sys, time; sys.stdin.readline(); print('taken', flush=True); "

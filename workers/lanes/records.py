@@ -74,8 +74,8 @@ class Start:
 class Begun:
     """The event is leased to this worker. `deaths` counts this run too, until it comes to an answer.
 
-    `cancelled` says on whose wish it is only to be ended; `journaled`, that a run of it has completed steps; `redriven`,
-    that it had been given up before.
+    `cancelled` says on whose wish it is only to be ended; `journaled`, that a run of it has completed steps;
+    `redriven`, that it had been given up before.
     """
 
     lease: Lease

@@ -1,5 +1,7 @@
 """The frames of a turn, as its worker needs them: to write on, and to know what earlier attempts have shown."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from workers.errors import TransientError
@@ -27,11 +29,8 @@ class TurnStreams:
         Raises:
             TransientError: the state is away.
         """
-        try:
+        with _away():
             return await self._read(delivery)
-        except STATE_ERRORS as error:
-            # no kind of its own: the provider has nothing to do with it
-            raise TransientError(f"the frames could not be read from the state ({type(error).__name__})") from None
 
     async def _read(self, delivery: Delivery) -> list[bytes]:
         stream = self._keys.stream(delivery.lease.lane, delivery.lease.event_id)
@@ -45,6 +44,20 @@ class TurnStreams:
             after = f"({page[-1][0].decode()}"
 
     async def journal(self, delivery: Delivery) -> dict[str, bytes]:
-        """The steps that earlier attempts have completed, by name."""
-        entries: Any = await self._state.hgetall(self._keys.journal(delivery.lease.lane, delivery.lease.event_id))
+        """The steps that earlier attempts have completed, by name.
+
+        Raises:
+            TransientError: the state is away.
+        """
+        with _away():
+            entries: Any = await self._state.hgetall(self._keys.journal(delivery.lease.lane, delivery.lease.event_id))
         return {str(step, "utf-8"): entry for step, entry in entries.items()}
+
+
+@contextmanager
+def _away() -> Iterator[None]:
+    """A state that is away is a failure that may pass. It has no kind of its own: the provider is not to blame."""
+    try:
+        yield
+    except STATE_ERRORS as error:
+        raise TransientError(f"the state cannot be read ({type(error).__name__})") from None

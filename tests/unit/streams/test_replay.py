@@ -28,6 +28,8 @@ async def test_a_state_that_is_away_is_a_failure_that_may_pass_and_not_the_provi
     server = fakeredis.FakeServer()
     away = deployment_on(fakeredis.FakeAsyncRedis(server=server), "ck")
     server.connected = False
-    with pytest.raises(TransientError) as raised:
-        await TurnStreams(FrameWriter(away.lanes), away.state, away.keys).shown(delivery_of(create_event()))
-    assert verdict_of(raised.value) == "neutral"
+    streams = TurnStreams(FrameWriter(away.lanes), away.state, away.keys)
+    for read in (streams.shown, streams.journal):
+        with pytest.raises(TransientError) as raised:
+            await read(delivery_of(create_event()))
+        assert verdict_of(raised.value) == "neutral"
