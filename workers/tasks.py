@@ -1,7 +1,7 @@
 """The Celery tasks. Each body: decode, run, tell Celery (and so Flower) how it ended."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
 from celery import Celery, Task
@@ -10,6 +10,7 @@ from celery.exceptions import Retry as CeleryRetry
 
 from schemas.events import event_types
 from schemas.outcome import Cancelled, DeadLettered, Done, Dropped, Parked, Released, ReleaseReason, Retry
+from workers.ingest.letters import json_bytes
 from workers.pool import DrainTimeout, run_coroutine
 from workers.runner import NothingToDo, Verdict
 from workers.runtime import WorkerProcess
@@ -64,10 +65,12 @@ def register(app: Celery, worker: WorkerProcess) -> None:
             verdict = Released(ReleaseReason.SHUTDOWN)  # the runner has given the event back already
         return show(self, verdict)
 
-    def ingest(event: dict[str, Any] | list[dict[str, Any]]) -> dict[str, int]:
-        """Take one event or a list, in order. Acknowledged late: only when every one of them is kept."""
-        events = [event] if isinstance(event, dict) else event
-        return run_coroutine(admit(worker, events))
+    def ingest(*args: Any, **kwargs: Any) -> dict[str, int]:
+        """Take one event or a list, in order. Acknowledged late: only when every one of them is kept.
+
+        Whatever it is called with is taken or buried: a failed task would leave nothing of it.
+        """
+        return run_coroutine(admit(worker, args, kwargs))
 
     for type_ in event_types():
         app.task(turn, name=type_, bind=True, throws=(DeadLetterFailure,))  # expected: no traceback in the log
@@ -76,10 +79,17 @@ def register(app: Celery, worker: WorkerProcess) -> None:
     app.task(ingest, name=INGEST_TASK, acks_late=True, send_events=False)
 
 
-async def admit(worker: WorkerProcess, events: Sequence[dict[str, Any]]) -> dict[str, int]:
-    """Take events in order, in batches; how many became what."""
+async def admit(worker: WorkerProcess, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, int]:
+    """Take the events of one call in order, in batches; how many became what."""
+    admission, source = worker.runtime.admission, f"task {INGEST_TASK}"
+    given = list(args) if args or kwargs.keys() != {"event"} else [kwargs["event"]]
+    if len(given) != 1 or (args and kwargs):
+        error = f"{INGEST_TASK} takes one argument, an event or a list of events"
+        await admission.bury([admission.letter(json_bytes([args, kwargs]), error, source=source)])
+        return {"accepted": 0, "duplicates": 0, "buried": 1}
+    events = given[0] if isinstance(given[0], list) else given
     total: Counter[str] = Counter()
     for start in range(0, len(events), BATCH):
-        admitted = await worker.runtime.admission.admit(events[start : start + BATCH], source=f"task {INGEST_TASK}")
+        admitted = await admission.admit(events[start : start + BATCH], source=source)
         total.update(accepted=admitted.accepted, duplicates=admitted.duplicates, buried=admitted.buried)
     return dict(total)

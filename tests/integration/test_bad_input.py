@@ -1,6 +1,7 @@
 """What goes wrong at a user's hands or around the product: each a clear answer, nothing lost, no traceback."""
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -114,6 +115,42 @@ async def test_from_the_queue_each_is_kept_with_its_reason_and_the_queue_goes_on
         told = [letter for letter in letters if words in (letter.error or "")]
         assert len(told) >= (2 if isinstance(bad, bytes) else 3), (name, [letter.error for letter in letters])
     no_traceback(on_redis, on_rabbitmq)
+
+
+DEEP = {"deep": json.loads("[" * 500 + "]" * 500)}
+CALLS: list[tuple[list[Any], dict[str, Any]]] = [
+    ([json.dumps(GOOD)], {}),
+    ([None], {}),
+    ([3], {}),
+    ([[]], {}),
+    ([[None, 3, [], "text", DEEP]], {}),
+    ([], {}),
+    ([GOOD, GOOD], {}),
+    ([], {"events": [GOOD]}),
+    ([GOOD], {"priority": 1}),
+]
+"""Arguments of `chatkit.ingest` of which each is no event, or none that could be found."""
+
+
+async def test_whatever_the_ingest_task_is_called_with_is_taken_or_kept(deployment: Deployment) -> None:
+    worker = deployment.worker("tests.model_worker")
+    first, second, third = (create_event("hello") for _ in range(3))
+    good = [json.loads(event.to_json()) for event in (first, second, third)]
+    celery = Celery(broker=deployment.broker_url, set_as_current=False)
+    for args, kwargs in [*CALLS, ([[good[0], None, 3, [], good[1]]], {}), ([], {"event": good[2]})]:
+        await asyncio.to_thread(celery.send_task, "chatkit.ingest", args, kwargs, queue="chatkit.events")
+    celery.close()
+    for event in (first, second, third):
+        assert await ends(deployment, event.event_id) is EventState.DONE
+
+    async with deployment.lanes() as lanes:
+        letters = (await lanes.dead_letters.page()).items
+    assert {letter.source for letter in letters} == {"task chatkit.ingest"}
+    kept = sorted(json.dumps(json.loads(base64.b64decode(letter.body or ""))) for letter in letters)
+    called_wrongly = [[args, kwargs] for args, kwargs in CALLS[5:]]
+    # what is the same is kept once
+    assert kept == sorted(map(json.dumps, [json.dumps(GOOD), None, 3, [], "text", DEEP, *called_wrongly]))
+    no_traceback(worker)
 
 
 def publish_plain(url: str, bodies: list[bytes]) -> None:

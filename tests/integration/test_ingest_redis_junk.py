@@ -5,6 +5,7 @@ import json
 
 import pytest
 from celery import Celery
+from kombu.messaging import Producer
 
 from schemas.outcome import DeadReason
 from schemas.records import DeadLetter
@@ -14,6 +15,9 @@ from tests.integration.ingest_stack import CELERY_QUEUE, IngestStack, ingest_sta
 from workers.ingest.redis_transport import is_message
 
 pytestmark = pytest.mark.redis
+
+MALFORMED: list[Any] = [1, None, "x", [], {}, [[]], [[], [], {}], [3, {}, None], [["hi"], {}, 3], {"args": 3}]
+"""Bodies that no Celery makes. Of most of them a stock worker dies, and so does the next one that gets the message."""
 
 JUNK = [b"hello", b'{"specversion": "1.0", "id": "1"}', b"\xff\xfe", b"[]", b'{"properties": {}}']
 
@@ -52,6 +56,29 @@ async def test_an_unknown_task_is_kept(redis_url: str, prefix: str) -> None:
     kept = json.loads(base64.b64decode(letter.body or ""))
     assert kept["headers"]["task"] == "nobody.knows"
     assert "unknown task" in (letter.error or "")
+
+
+async def test_task_messages_of_another_shape_are_kept_and_the_worker_goes_on(redis_url: str, prefix: str) -> None:
+    sender = Celery("sender", broker=redis_url, set_as_current=False)
+    async with ingest_stack(redis_url, prefix) as stack:
+        with ingest_process("celery", redis_url, redis_url, prefix) as worker:
+            with sender.connection_for_write() as connection, connection.channel() as channel:
+                for body, headers in [*((body, {"id": "1"}) for body in MALFORMED), ([["hi"], {}, {}], {})]:
+                    Producer(channel).publish(  # type: ignore[no-untyped-call]  # kombu has no types
+                        body,
+                        serializer="json",
+                        routing_key=CELERY_QUEUE,
+                        headers={"task": "echo", "lang": "py", **headers},
+                    )
+                letters = await buried(stack, len(MALFORMED) + 1)
+                sender.send_task("echo", ["hi"], queue=CELERY_QUEUE, connection=connection)
+            assert await eventually(lambda: stack.state.lrange(f"{prefix}:echo", 0, -1)) == [b"hi"]
+            assert worker.poll() is None
+    kept = [json.loads(base64.b64decode(letter.body or ""))["body"] for letter in letters]
+    assert sorted(base64.urlsafe_b64decode(body).decode() for body in kept) == sorted(
+        map(json.dumps, [*MALFORMED, [["hi"], {}, {}]])
+    )
+    assert {(letter.reason, letter.source) for letter in letters} == {(DeadReason.INVALID, f"queue {CELERY_QUEUE}")}
 
 
 @pytest.mark.parametrize("item", JUNK)

@@ -7,18 +7,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import compress
-from typing import Any, TypeVar
-
-import pydantic_core
+from typing import TypeVar
 
 from schemas.errors import InvalidEventError
-from schemas.events import Event, parse_event
+from schemas.events import Event, check_fields, parse_event
 from schemas.outcome import DeadReason
 from schemas.records import DeadLetter
 from workers.cancellation import raise_if_cancelled
 from workers.errors import TransientError
 from workers.ingest.intake import Answer, Intake
-from workers.ingest.letters import invalid_letter
+from workers.ingest.letters import invalid_letter, json_bytes
 from workers.ingest.ports import Graveyard, Mourner
 from workers.lanes.connection import STATE_ERRORS
 from workers.lanes.records import Accepted, Refused
@@ -27,8 +25,8 @@ from workers.settle import dead_letter
 
 log = logging.getLogger(__name__)
 
-Raw = bytes | Mapping[str, Any]
-"""A message as it came: JSON bytes, or the object that Celery has decoded already."""
+Raw = object
+"""A message as it came: JSON bytes, or what Celery has decoded already, which should be an object."""
 
 STATE_AWAY = (*STATE_ERRORS, TransientError)
 """What may pass by itself: the state cannot be reached, or the intake closes. The message waits, unacknowledged."""
@@ -92,11 +90,16 @@ class Admission:
         work = Work()
         for raw in raws:
             try:
-                work.events.append(parse_event(raw, max_bytes=self._max_event_bytes))
+                work.events.append(self._parse(raw))
             except InvalidEventError as error:
-                data = raw if isinstance(raw, bytes) else pydantic_core.to_json(raw, fallback=repr)
+                data = raw if isinstance(raw, bytes) else json_bytes(raw)
                 work.letters.append(self.letter(data, str(error), source=source))
         return work
+
+    def _parse(self, raw: Raw) -> Event:
+        if isinstance(raw, bytes | Mapping):
+            return parse_event(raw, max_bytes=self._max_event_bytes)
+        return check_fields(raw)  # text as well: what is JSON once more inside of JSON is no event
 
     async def settle(self, work: Work) -> Admitted:
         """Accept the events and bury the letters; returns when nothing of them can be lost."""

@@ -1,8 +1,8 @@
-"""What Celery would drop: messages that it cannot decode, are no task, or name an unknown one. They are kept."""
+"""What Celery would drop or die of, kept: what cannot be decoded, is no task, or names an unknown one."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pydantic_core
@@ -13,9 +13,13 @@ from workers.ingest.amqp import AdmissionOf, LoopOf, acknowledge
 
 log = logging.getLogger(__name__)
 
+MALFORMED = (TypeError, ValueError, LookupError)
+"""What Celery raises over a message of an unforeseen shape. It would end the worker, and the next one that gets it."""
+
 
 class KeepDroppedStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
-    """Replaces the consumer's four ways of dropping a message by keeping it as a dead letter, then acknowledging.
+    """Replaces the consumer's four ways of dropping a message by keeping it as a dead letter, then acknowledging; what
+    the consumer would die of, is kept likewise.
 
     Celery's signals (`task_rejected`, `task_unknown`) come after it has rejected the message, when a crash would lose
     it, and there is none for a message that does not decode.
@@ -39,6 +43,21 @@ class KeepDroppedStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery 
         c.on_unknown_message = lambda _body, message: self._keep(message, "is no task message")
         c.on_unknown_task = lambda _body, message, error: self._keep(message, f"names an unknown task: {error}")
         c.on_invalid_task = lambda _body, message, _error: self._keep(message, "is no valid task message")
+        create = c.create_task_handler
+        c.create_task_handler = lambda *args, **kwargs: self._guarded(create(*args, **kwargs))
+
+    def _guarded(self, on_task_received: Callable[[Any], None]) -> Callable[[Any], None]:
+        def guarded(message: Any) -> None:
+            try:
+                error = flaw_of(message)
+                if error is None:
+                    on_task_received(message)
+            except MALFORMED as failure:
+                error = f"is no valid task message: {type(failure).__name__}"
+            if error is not None:
+                self._keep(message, error)
+
+        return guarded
 
     def _keep(self, message: Any, error: str) -> None:
         try:
@@ -58,6 +77,28 @@ class KeepDroppedStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery 
         await admission.bury([admission.letter(raw, f"the message {error}", source=source)])
         log.warning("message_kept", extra={"queue": source, "reason": error})
         self._call_soon(acknowledge, [message])
+
+
+def flaw_of(message: Any) -> str | None:
+    """What is wrong with the shape of a task message, in either of Celery's protocols; None if Celery can take it."""
+    try:
+        payload, fields = message.payload, message.headers or {}
+    except Exception:  # noqa: BLE001  # it cannot be decoded, and Celery has a callback for that
+        return None
+    if "task" not in fields:  # protocol 1 has all in its body
+        fields = payload if isinstance(payload, Mapping) else {}
+        if "task" not in fields:
+            return None
+    if not isinstance(fields.get("id"), str):
+        return "has no id"
+    match payload:
+        case {}:
+            args, kwargs = payload.get("args", []), payload.get("kwargs", {})
+        case [args, kwargs, None | {}]:
+            pass
+        case _:
+            return "is not [arguments, keyword arguments, options]"
+    return None if isinstance(args, list) and isinstance(kwargs, dict) else "has no list of arguments, or no object"
 
 
 def keep_popped(loop_of: LoopOf, admission_of: AdmissionOf) -> Callable[[str, bytes], None]:

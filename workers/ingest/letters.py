@@ -2,7 +2,11 @@
 
 import base64
 import hashlib
+import json
 from datetime import datetime
+from typing import Any
+
+import pydantic_core
 
 from schemas.outcome import DeadReason
 from schemas.records import DeadLetter
@@ -16,6 +20,14 @@ way in can send them."""
 def raw_id(raw: bytes) -> str:
     """The id of bytes that never parsed: the same bytes have the same id, so a redelivery is kept once."""
     return "raw_" + base64.b32encode(hashlib.sha256(raw).digest()).decode().lower()[:26]
+
+
+def json_bytes(value: Any) -> bytes:
+    """What Celery has decoded, as JSON again: also what no event may hold (too deep, half a surrogate pair)."""
+    try:
+        return pydantic_core.to_json(value, fallback=repr)
+    except ValueError:
+        return json.dumps(value, default=repr).encode()
 
 
 def invalid_letter(raw: bytes, error: str, *, source: str, worker: str, now: datetime) -> DeadLetter:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 from collections.abc import Sequence
 
 import pytest
@@ -63,6 +64,27 @@ async def test_junk_is_kept_with_its_reason_and_its_bytes_and_the_queue_goes_on(
         )
         assert letter.source == SOURCE
         assert letter.id == raw_id(raw)
+
+
+@pytest.mark.parametrize(
+    "value", ['{"specversion": "1.0"}', None, 3, 1.5, True, [], ["text"], json.loads("[" * 500 + "]" * 500), "\ud800"]
+)
+async def test_what_celery_decoded_and_is_no_object_is_kept_as_json_and_the_queue_goes_on(value: object) -> None:
+    async with Bench() as bench:
+        good = message_event("thr_1").model_dump(mode="json", exclude_unset=True)
+        assert await admission_of(bench).admit([value, good], source=SOURCE) == Admitted(accepted=1, buried=1)
+        [letter] = bench.lanes.buried
+        assert letter.error == "event: must be a JSON object with the CloudEvents attributes"
+        assert json.loads(base64.b64decode(letter.body or "")) == value
+
+
+@pytest.mark.parametrize("value", [json.loads("[" * 500 + "]" * 500), "\ud800"])
+async def test_an_object_that_is_no_json_of_ours_is_kept_as_it_came(value: object) -> None:
+    async with Bench() as bench:
+        given = {**message_event("thr_1").model_dump(mode="json", exclude_unset=True), "note": value}
+        assert await admission_of(bench).admit([given], source=SOURCE) == Admitted(buried=1)
+        [letter] = bench.lanes.buried
+        assert json.loads(base64.b64decode(letter.body or "")) == given
 
 
 async def test_a_full_lane_makes_a_confirmed_event_a_dead_letter_that_can_be_redriven() -> None:
