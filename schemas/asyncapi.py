@@ -68,7 +68,8 @@ def _channels() -> dict[str, Any]:
         "ingestTask": {
             "address": "chatkit.events",
             "title": "Celery queue of the task chatkit.ingest",
-            "description": "send_task('chatkit.ingest', [event]) or [[event, …]]. Best effort on Redis.",
+            "description": "send_task('chatkit.ingest', [event]) or [[event, …]]. Best effort on Redis; on RabbitMQ by the "
+            "exchange chatkit.tasks with routing key chatkit.events, as the queue exists.",
             "servers": [{"$ref": "#/servers/redis"}, {"$ref": "#/servers/rabbitmq"}],
             "messages": {TASK_MESSAGE: {"$ref": f"#/components/messages/{TASK_MESSAGE}"}},
         },

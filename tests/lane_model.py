@@ -211,7 +211,7 @@ class LaneModel:
         if held is None or held.lease is None:
             return "lost"
         held.lease.expiry_ms = held.alarm_ms = self.now_ms + self.lease_ms
-        return "cancelled" if self.events[lease.event_id].cancel is not None else "held"
+        return self.events[lease.event_id].cancel or "held"
 
     def append(self, append: Append) -> Appended | AppendRefused:
         event = self.events[append.lease.event_id]

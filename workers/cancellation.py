@@ -12,3 +12,12 @@ def raise_if_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+
+
+def take_cancellation() -> None:
+    """Make nothing more of a cancellation that was understood: what is left to do must not be cut short by it, as
+    `asyncio.timeout` would."""
+    task = asyncio.current_task()
+    if task is not None:
+        while task.cancelling():
+            task.uncancel()

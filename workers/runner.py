@@ -8,10 +8,21 @@ from dataclasses import dataclass
 
 from schemas.errors import InvalidEventError
 from schemas.events import Event, parse_event
-from schemas.outcome import CancelReason, DeadLettered, Dropped, EventState, Outcome, Released, ReleaseReason
+from schemas.outcome import (
+    Cancelled,
+    CancelReason,
+    DeadLettered,
+    Dropped,
+    EventState,
+    Outcome,
+    Released,
+    ReleaseReason,
+)
+from workers.cancellation import take_cancellation
 from workers.clock import utc_now
 from workers.dispatch import Dispatcher
 from workers.ends import Ends
+from workers.errors import TransientError
 from workers.lanes.keeper import LeaseKeeper
 from workers.lanes.lanes import Lanes
 from workers.lanes.ports import Waker
@@ -23,6 +34,8 @@ log = logging.getLogger(__name__)
 
 TAKE_BACK_SECONDS = 3.0
 """How long the last look at an event that is given up may take: less than what is left of its lease."""
+
+OVER_TIME = "the task's time limit passed"
 
 TakingBack = Callable[[Delivery], Awaitable[Sequence[bytes]]]
 """Gives the frames that remove from the screen what was shown of an answer that does not come."""
@@ -55,8 +68,15 @@ class EventRunner:
         self._lanes, self._keeper, self._waker = lanes, keeper, waker
         self._dispatch, self._settler, self._take_back = dispatcher, settler, take_back
 
-    async def run(self, lane: str, event_id: str) -> Verdict:
-        """Run what the wake-up points at, if it is still to be run."""
+    async def run(self, lane: str, event_id: str, over_time: Callable[[], bool] = lambda: False) -> Verdict:
+        """Run what the wake-up points at, if it is still to be run.
+
+        Args:
+            lane: as the wake-up says.
+            event_id: likewise.
+            over_time: asked when the run is cancelled: whether it took too long, which spends an attempt. Otherwise the
+                worker is about to end, which spends none.
+        """
         [begun] = await self._lanes.begin([Start(lane, event_id, token=uuid.uuid4().hex)])
         if isinstance(begun, NotBegun):
             return NothingToDo(begun.why)
@@ -67,9 +87,12 @@ class EventRunner:
         try:
             outcome = await self._under_lease(delivery)
         except asyncio.CancelledError:
-            # The worker drains (or an operator revoked the task): give the event back before the loop ends.
-            await asyncio.shield(self._settle(delivery, Released(ReleaseReason.SHUTDOWN)))
-            raise
+            if not over_time():
+                # The worker drains: give the event back before the loop ends.
+                await asyncio.shield(self._settle(delivery, Released(ReleaseReason.SHUTDOWN)))
+                raise
+            take_cancellation()
+            outcome = self._dispatch.decide(TransientError(OVER_TIME, kind="TaskTimeLimit"), delivery)
         return await asyncio.shield(self._settle(delivery, outcome))
 
     async def _under_lease(self, delivery: Delivery) -> Outcome:
@@ -82,9 +105,9 @@ class EventRunner:
             lost = True
             run.cancel()
 
-        def on_cancel() -> None:
+        def on_cancel(reason: CancelReason) -> None:
             if delivery.stop.reason is None:
-                delivery.stop.reason = CancelReason.USER
+                delivery.stop.reason = reason
                 run.cancel()
 
         self._keeper.hold(delivery.lease, on_lost, on_cancel)
@@ -112,6 +135,8 @@ class EventRunner:
             case Settled(state, wake):
                 await self._waker.wake([wake] if wake else [])
                 await self._ends.note([(delivery, outcome, state)])
+                if state is EventState.CANCELLED and not isinstance(outcome, Cancelled):
+                    return Cancelled(delivery.stop.reason or CancelReason.USER)  # the wish came just before the end
                 return outcome
 
     async def _bury(self, settlement: Settlement) -> Verdict:

@@ -36,6 +36,7 @@ from workers.lanes.sweeper import Sweeper
 from workers.light_turn import LightTurn
 from workers.limits.desk import LimitDesk
 from workers.limits.limiter import Limiter
+from workers.operator_cancel import OperatorCancel
 from workers.quarantine import Quarantine
 from workers.runner import EventRunner
 from workers.sessions.keys import KeyRing
@@ -86,6 +87,7 @@ class WorkerRuntime:
     """What the tasks of a worker use."""
 
     runner: EventRunner
+    cancel: OperatorCancel
     admission: Admission
 
 
@@ -195,7 +197,8 @@ async def worker_runtime(core: Core) -> AsyncIterator[WorkerRuntime]:
             await stack.enter_async_context(running(ingress.run(), "ingress"))
         take_back = TakeBack(core.database, turns.streams)
         runner = EventRunner(lanes, keeper, core.waker, dispatcher, settler, take_back, ends)
-        yield WorkerRuntime(runner, admission)
+        cancel = OperatorCancel(lanes, core.waker, Limiter(core.state, core.keys))
+        yield WorkerRuntime(runner, cancel, admission)
 
 
 @asynccontextmanager

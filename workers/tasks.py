@@ -1,22 +1,30 @@
 """The Celery tasks. Each body: decode, run, tell Celery (and so Flower) how it ended."""
 
+import asyncio
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
 from celery import Celery, Task
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.exceptions import Retry as CeleryRetry
+from celery.worker import state as worker_state
 
 from schemas.events import event_types
 from schemas.outcome import Cancelled, DeadLettered, Done, Dropped, Parked, Released, ReleaseReason, Retry
 from workers.ingest.letters import json_bytes
-from workers.pool import DrainTimeout, run_coroutine
-from workers.runner import NothingToDo, Verdict
+from workers.lanes.connection import STATE_ERRORS
+from workers.pool import DrainTimeout, StopCause, current_loop, run_coroutine, stop_cause
+from workers.runner import OVER_TIME, NothingToDo, Verdict
 from workers.runtime import WorkerProcess
+from workers.turn_task import TurnTask
+
+log = logging.getLogger(__name__)
 
 INGEST_TASK = "chatkit.ingest"
 BATCH = 100
+YEAR_SECONDS = 365 * 24 * 3600
 
 
 class DeadLetterFailure(Exception):  # noqa: N818  # Flower shows this name as the row's failure
@@ -59,10 +67,13 @@ def register(app: Celery, worker: WorkerProcess) -> None:
 
     def turn(self: Task, lane: str, event_id: str) -> str:
         """A wake-up: run the event at the head of the lane, if it is this one's turn."""
+        revoked = self.request.id in worker_state.revoked
         try:
-            verdict = run_coroutine(worker.runtime.runner.run(lane, event_id))
+            verdict = run_coroutine(run_turn(worker, lane, event_id, revoked=revoked))
         except DrainTimeout:
             verdict = Released(ReleaseReason.SHUTDOWN)  # the runner has given the event back already
+        except SoftTimeLimitExceeded:
+            verdict = NothingToDo(OVER_TIME)  # before the run began, or when it had ended
         return show(self, verdict)
 
     def ingest(*args: Any, **kwargs: Any) -> dict[str, int]:
@@ -70,13 +81,45 @@ def register(app: Celery, worker: WorkerProcess) -> None:
 
         Whatever it is called with is taken or buried: a failed task would leave nothing of it.
         """
-        return run_coroutine(admit(worker, args, kwargs))
+        try:
+            return run_coroutine(admit(worker, args, kwargs))
+        except SoftTimeLimitExceeded:
+            raise Reject("not kept in time", requeue=True) from None
 
+    def cancel_event(event_id: str) -> None:
+        loop = current_loop()
+        if loop is not None:
+            asyncio.run_coroutine_threadsafe(cancel(worker, event_id), loop)
+
+    options = {"base": TurnTask, "cancel_event": staticmethod(cancel_event)}
     for type_ in event_types():
-        app.task(turn, name=type_, bind=True, throws=(DeadLetterFailure,))  # expected: no traceback in the log
+        # a dead letter is expected: no traceback in the log
+        app.task(turn, name=type_, bind=True, throws=(DeadLetterFailure,), **options)
     # A redelivery after a crash is harmless: events that are known are not taken twice. Flower is not told of the
     # transport, which would cost more than the work; it knows the turns, and each event's record knows its own way.
-    app.task(ingest, name=INGEST_TASK, acks_late=True, send_events=False)
+    # The worker's time limits are for turns: while the state is away this waits, and what runs out of time is lost.
+    limits = {"soft_time_limit": YEAR_SECONDS, "time_limit": YEAR_SECONDS, "acks_on_timeout": False}
+    app.task(ingest, name=INGEST_TASK, acks_late=True, send_events=False, **limits)
+
+
+async def run_turn(worker: WorkerProcess, lane: str, event_id: str, *, revoked: bool) -> Verdict:
+    """Run an event; one that was revoked is cancelled first, and run only if that takes a run (it has shown frames)."""
+    runtime = worker.runtime
+    cancelled = await runtime.cancel(event_id) if revoked else None
+    return cancelled or await runtime.runner.run(lane, event_id, over_time)
+
+
+def over_time() -> bool:
+    """Whether the task that this is called in has passed one of its time limits."""
+    return stop_cause() in (StopCause.SOFT_TIME_LIMIT, StopCause.HARD_TIME_LIMIT)
+
+
+async def cancel(worker: WorkerProcess, event_id: str) -> None:
+    """Cancel an event now. If the state is away it goes on: whoever revokes sees it, and can do so again."""
+    try:
+        await worker.runtime.cancel(event_id)
+    except STATE_ERRORS as error:
+        log.error("event_not_cancelled", extra={"event_id": event_id, "error": type(error).__name__})
 
 
 async def admit(worker: WorkerProcess, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from datetime import timedelta
 from functools import partial
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
+from schemas.outcome import CancelReason
 from tests import services
 from tests.conftest import leave_out
 from tests.eventually import eventually, eventually_sync
@@ -93,11 +94,15 @@ async def test_a_cancel_on_one_node_reaches_the_worker_on_another(cluster_url: s
         deployment = deployment_on(state, prefix)
         keeper = LeaseKeeper(deployment.lanes, state, deployment.keys, lease=timedelta(hours=1))
         stopped: list[str] = []
+
+        def note(name: str) -> Callable[[CancelReason], None]:
+            return lambda _: stopped.append(name)
+
         running = asyncio.create_task(keeper.run())
         for number in range(3):
             item = event(f"c{number}", f"thr_c{number}")
             lease = await deployment.started(item)
-            keeper.hold(lease, partial(stopped.append, "lost"), partial(stopped.append, item.id))
+            keeper.hold(lease, partial(stopped.append, "lost"), note(item.id))
 
         async def all_stopped() -> bool:
             # a cancel before the subscription is only seen by a renewal, and there is none: ask again

@@ -199,9 +199,9 @@ async def test_a_cancel_stops_a_turn_that_hangs(bench: Bench) -> None:
     await bench.accept(event)
     running = asyncio.create_task(bench.runner(hangs).run(event.lane, event.event_id))
     await bench.started.wait()
-    await bench.lanes.cancel(event.event_id)
+    await bench.lanes.cancel(event.event_id, CancelReason.OPERATOR)
     await bench.keeper.renew()  # the message may be lost; the renewal tells as well
-    assert await running == Cancelled(CancelReason.USER)
+    assert await running == Cancelled(CancelReason.OPERATOR)
     assert await bench.state_of(event) is EventState.CANCELLED
 
 
@@ -260,6 +260,32 @@ async def test_a_worker_that_drains_gives_the_event_back_with_no_attempt_spent(b
     assert found is not None
     assert found[0].attempt == 1
     assert await bench.runner(done).run(event.lane, event.event_id) == Done()
+
+
+async def test_a_run_over_its_time_spends_an_attempt_and_at_last_is_a_dead_letter(bench: Bench) -> None:
+    event = create_event()
+    await bench.accept(event)
+    runner = bench.runner(hangs, max_attempts=2, backoff_base=1e-6)
+    for outcome in (Retry, DeadLettered):
+        bench.started.clear()
+        running = asyncio.create_task(runner.run(event.lane, event.event_id, lambda: True))
+        await bench.started.wait()
+        running.cancel()
+        assert isinstance(await running, outcome)
+        assert not running.cancelling()  # else the next `asyncio.timeout` of the body would take it for its own
+    [letter] = (await bench.lanes.dead_letters.page()).items
+    assert [attempt.error for attempt in letter.attempts] == ["TaskTimeLimit: the task's time limit passed"] * 2
+
+
+async def test_a_cancel_that_comes_just_before_the_end_is_what_the_run_is_said_to_be(bench: Bench) -> None:
+    async def ends_too_late(delivery: Delivery) -> Outcome:
+        await bench.lanes.cancel(delivery.event.event_id)
+        return Done()
+
+    event = create_event()
+    await bench.accept(event)
+    assert await bench.runner(ends_too_late).run(event.lane, event.event_id) == Cancelled(CancelReason.USER)
+    assert await bench.state_of(event) is EventState.CANCELLED
 
 
 async def test_a_worker_that_lost_its_lease_stops_and_settles_nothing(bench: Bench) -> None:

@@ -21,6 +21,7 @@ from schemas.chatkit import (
 )
 from schemas.events import Event
 from schemas.outcome import Cancelled, CancelReason, Done, Outcome
+from workers.cancellation import take_cancellation
 from workers.chat.context import TurnContext
 from workers.chat.database import Database
 from workers.chat.fence import AnsweredError
@@ -99,7 +100,7 @@ class TurnHandler:
             if isinstance(error, asyncio.CancelledError):
                 if delivery.stop.reason is None:
                     raise  # the worker drains, or the lease is lost: nothing is written, the event runs again
-                _uncancel()
+                take_cancellation()
             return await self._stop(delivery, context)
 
     async def _run(self, delivery: Delivery, context: TurnContext) -> Outcome:
@@ -264,11 +265,3 @@ def _is_on_screen(item_id: str, shown: Shown | None, *, replaying: bool) -> bool
     if shown is None:
         return False
     return item_id in shown.done or (replaying and (item_id in shown.pending or item_id in shown.replaced))
-
-
-def _uncancel() -> None:
-    """The cancellation was understood; what is left to do must not be cut short by `asyncio.timeout`."""
-    task = asyncio.current_task()
-    if task is not None:
-        while task.cancelling():
-            task.uncancel()

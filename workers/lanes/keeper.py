@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from schemas.outcome import CancelReason
 from workers.cancellation import raise_if_cancelled
 from workers.lanes.connection import STATE_ERRORS, State, open_pubsub
 from workers.lanes.keys import Keys
@@ -25,14 +26,14 @@ PAUSE_AFTER_FAILURE = timedelta(seconds=0.5)
 class _Held:
     lease: Lease
     on_lost: Callable[[], None]
-    on_cancel: Callable[[], None]
+    on_cancel: Callable[[CancelReason], None]
     stopping: bool = False
 
-    def cancel(self) -> None:
+    def cancel(self, reason: CancelReason) -> None:
         """Once: the message and the renewal both tell."""
         if not self.stopping:
             self.stopping = True
-            self.on_cancel()
+            self.on_cancel(reason)
 
 
 class LeaseKeeper:
@@ -47,7 +48,7 @@ class LeaseKeeper:
         self._term = lease.total_seconds()
         self._held: dict[Lease, _Held] = {}
 
-    def hold(self, lease: Lease, on_lost: Callable[[], None], on_cancel: Callable[[], None]) -> None:
+    def hold(self, lease: Lease, on_lost: Callable[[], None], on_cancel: Callable[[CancelReason], None]) -> None:
         """Keep a lease until it is released. Each callback is called at most once, on the loop."""
         self._held[lease] = _Held(lease, on_lost, on_cancel)
 
@@ -88,8 +89,8 @@ class LeaseKeeper:
             if answer == "lost":
                 self.release(item.lease)
                 item.on_lost()
-            elif answer == "cancelled":
-                item.cancel()
+            elif isinstance(answer, CancelReason):
+                item.cancel(answer)
 
     async def _keep_listening(self) -> None:
         while True:
@@ -106,10 +107,11 @@ class LeaseKeeper:
             while True:
                 message: Any = await messages.get_message(timeout=LISTEN.total_seconds())
                 if message is not None:
-                    self._cancel(message["data"].decode())
+                    event_id, _, reason = message["data"].decode().partition(" ")
+                    self._cancel(event_id, CancelReason(reason))
                 raise_if_cancelled()
 
-    def _cancel(self, event_id: str) -> None:
+    def _cancel(self, event_id: str, reason: CancelReason) -> None:
         for item in list(self._held.values()):
             if item.lease.event_id == event_id:
-                item.cancel()
+                item.cancel(reason)

@@ -143,7 +143,7 @@ class Lanes(LaneViews):
             self._call(renew, lease.lane, [now, lease.event_id, lease.lane, lease.owner, lease.epoch, self._lease_ms])
             for lease in leases
         ]
-        return [reply.decode() for reply in await self._scripts.run(calls)]
+        return [replies.renewed_of(reply) for reply in await self._scripts.run(calls)]
 
     async def append(self, appends: Sequence[Append]) -> list[Appended | AppendRefused]:
         """Show frames to the clients of events, and keep completed steps in their journals."""

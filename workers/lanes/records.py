@@ -12,8 +12,8 @@ from workers.policies.delivery import Lease
 RefusedReason = Literal["lane_full", "system_full"]
 NotBegunReason = Literal["unknown", "ended", "not_head", "leased", "not_due", "paused"]
 AppendRefusedReason = Literal["stale", "cancelled", "gap", "ended"]
-RenewResult = Literal["held", "lost", "cancelled"]
-"""`cancelled`: held, and the event is to be stopped."""
+RenewResult = Literal["held", "lost"] | CancelReason
+"""A reason: held, and the event is to be stopped."""
 
 RouseResult = Literal["wake", "coming", "gone"]
 """`coming`: it runs, or is about to. `gone`: it has ended, is paused, or waits for something else."""

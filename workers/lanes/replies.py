@@ -13,6 +13,7 @@ from workers.lanes.records import (
     Cancellation,
     NotBegun,
     Refused,
+    RenewResult,
     Settled,
     SettleRefused,
     Start,
@@ -61,6 +62,15 @@ def begun_of(start: Start, owner: str, reply: Sequence[Any]) -> Begun | NotBegun
         journaled=bool(journaled),
         redriven=bool(redriven),
     )
+
+
+def renewed_of(reply: bytes) -> RenewResult:
+    """Answer of renew."""
+    match reply.decode():
+        case "held" | "lost" as word:
+            return word
+        case reason:
+            return CancelReason(reason)
 
 
 def appended_of(reply: Sequence[Any]) -> Appended | AppendRefused:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from schemas.outcome import EventState
+from schemas.outcome import CancelReason, EventState
 from tests.lane_builders import LEASE, QUEUE, Deployment, done, event, retry
 from workers.lanes.records import NotBegun, Start
 
@@ -133,8 +133,8 @@ async def test_an_expired_lease_that_nobody_took_is_renewed_and_a_taken_one_is_l
 
 async def test_renew_tells_that_the_user_wants_it_stopped(deployment: Deployment) -> None:
     lease = await deployment.started(FIRST)
-    await deployment.lanes.cancel(FIRST.event_id)
-    assert await deployment.lanes.renew([lease]) == ["cancelled"]
+    await deployment.lanes.cancel(FIRST.event_id, CancelReason.OPERATOR)
+    assert await deployment.lanes.renew([lease]) == [CancelReason.OPERATOR]
 
 
 async def test_the_first_begin_is_when_the_event_started(deployment: Deployment) -> None:

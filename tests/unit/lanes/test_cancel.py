@@ -96,7 +96,7 @@ async def test_a_running_event_is_marked_and_its_worker_is_told(deployment: Depl
         await messages.get_message(timeout=1)
         assert await deployment.other.cancel(FIRST.event_id) == Cancellation("cancelling")
         message: Any = await messages.get_message(timeout=1)
-    assert message["data"].decode() == FIRST.event_id
+    assert message["data"].decode() == f"{FIRST.event_id} user"
 
 
 async def test_the_first_reason_stays_when_it_is_cancelled_again(deployment: Deployment) -> None:

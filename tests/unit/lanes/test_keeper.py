@@ -9,6 +9,7 @@ from datetime import timedelta
 import fakeredis
 import pytest
 
+from schemas.outcome import CancelReason
 from tests.eventually import eventually
 from tests.lane_builders import LEASE, Deployment, deployment_on, event
 from workers.lanes.keeper import LeaseKeeper
@@ -37,8 +38,9 @@ async def running(keeper: LeaseKeeper) -> AsyncIterator[None]:
         await task
 
 
-def tell(told: list[str], word: str) -> Callable[[], None]:
-    return lambda: told.append(word)
+def tell(told: list[str], *words: str) -> Callable[..., None]:
+    """A callback that notes its words, and then what it is called with."""
+    return lambda *given: told.append(" ".join([*words, *given]))
 
 
 async def test_one_call_renews_every_lease_that_is_held(
@@ -82,11 +84,11 @@ async def test_a_cancel_whose_message_was_missed_shows_at_the_next_renewal_once(
     deployment: Deployment, keeper: LeaseKeeper, told: list[str]
 ) -> None:
     lease = await deployment.started(FIRST)
-    await deployment.lanes.cancel(FIRST.event_id)
+    await deployment.lanes.cancel(FIRST.event_id, CancelReason.OPERATOR)
     keeper.hold(lease, tell(told, "lost"), tell(told, "cancel"))
     await keeper.renew()
     await keeper.renew()
-    assert (told, keeper.count) == (["cancel"], 1)
+    assert (told, keeper.count) == (["cancel operator"], 1)
 
 
 @pytest.mark.usefixtures("running")
@@ -112,14 +114,16 @@ async def test_a_cancel_is_heard_without_waiting_for_a_renewal(deployment: Deplo
     task = asyncio.create_task(keeper.run())
 
     async def heard() -> bool:
-        await deployment.other.cancel(FIRST.event_id)  # again, in case the keeper had not subscribed yet
+        await deployment.other.cancel(
+            FIRST.event_id, CancelReason.OPERATOR
+        )  # again, in case the keeper had not subscribed yet
         return bool(told)
 
     await eventually(heard)
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-    assert told == ["e1"]
+    assert told == ["e1 operator"]
 
 
 async def test_a_state_that_is_away_costs_no_lease(told: list[str], caplog: pytest.LogCaptureFixture) -> None:

@@ -1,9 +1,9 @@
 -- cancel: stops an event on somebody's wish.
 --
 -- Promise: a waiting event ends as cancelled here and now, wherever in its lane it stands; a running one is marked, so
--- that from now on no text is added and any outcome becomes cancelled, and its worker is told by a message (it also
--- learns of it when it next appends or renews). A waiting event of which an earlier run has shown frames is marked as
--- well and is due at once: only a worker can store what was shown. An event that has ended stays as it ended.
+-- that from now on no text is added and any outcome becomes cancelled, and its worker is told by a message, `id reason`
+-- (it also learns of it when it next appends or renews). A waiting event of which an earlier run has shown frames is
+-- marked as well and is due at once: only a worker can store what was shown. An event that has ended stays as it ended.
 -- Keys: the shard's hash tag.
 -- Arguments: now ('' for TIME), id, reason, channel of cancels, retention in ms, grace in ms.
 -- Reply: {'unknown'}, {'ended'}, or {'cancelling' or 'cancelled', id to wake, its type, its queue} (the last three
@@ -23,7 +23,7 @@ if ended then
 end
 if state == 'running' then
   redis.call('HSETNX', key, 'cancel', reason)
-  redis.call('PUBLISH', ARGV[4], id)
+  redis.call('PUBLISH', ARGV[4], id .. ' ' .. redis.call('HGET', key, 'cancel'))
   return { 'cancelling' }
 end
 

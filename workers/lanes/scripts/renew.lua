@@ -4,7 +4,7 @@
 -- its. Tells it when the user wants the event stopped.
 -- Keys: the shard's hash tag.
 -- Arguments: now ('' for TIME), id, lane, owner, epoch, lease in ms.
--- Reply: 'held', 'cancelled' (held, to be stopped) or 'lost'.
+-- Reply: 'held', 'lost', or the reason of a cancel (held, to be stopped).
 --@include clock.lua
 local tag, id, lane = KEYS[1], ARGV[2], ARGV[3]
 local lease_key = tag .. 'lease:' .. lane
@@ -15,4 +15,4 @@ end
 local expiry = math.floor(now_us(ARGV[1]) / 1000) + tonumber(ARGV[6])
 redis.call('HSET', lease_key, 'expiry', expiry)
 redis.call('ZADD', tag .. 'alarms', expiry, lane)
-return redis.call('HEXISTS', tag .. 'event:' .. id, 'cancel') == 1 and 'cancelled' or 'held'
+return redis.call('HGET', tag .. 'event:' .. id, 'cancel') or 'held'
