@@ -68,13 +68,12 @@ def _channels() -> dict[str, Any]:
         "ingestTask": {
             "address": "chatkit.events",
             "title": "Celery queue of the task chatkit.ingest",
-            "description": "send_task('chatkit.ingest', [event]) or [[event, …]]. Best effort on Redis; on RabbitMQ by the "
-            "exchange chatkit.tasks with routing key chatkit.events, as the queue exists.",
+            "description": "send_task('chatkit.ingest', [event]) or [[event, …]]. Best effort on Redis; on RabbitMQ by "
+            "the exchange chatkit.tasks with the routing key chatkit.events.",
             "servers": [{"$ref": "#/servers/redis"}, {"$ref": "#/servers/rabbitmq"}],
             "messages": {TASK_MESSAGE: {"$ref": f"#/components/messages/{TASK_MESSAGE}"}},
         },
         "eventStream": _stream("/v1/events/{id}/stream", "The frames of one event.", "evt_…, the event's id", frames),
-        "threadStream": _stream("/v1/threads/{id}/stream", "The frames of a thread.", "The thread's id", frames),
     }
 
 
@@ -96,7 +95,6 @@ def _operations() -> dict[str, Any]:
         "takeFromExchange": ("receive", "events"),
         "takeTask": ("receive", "ingestTask"),
         "streamEvent": ("send", "eventStream"),
-        "streamThread": ("send", "threadStream"),
     }
     return {
         name: {"action": action, "channel": {"$ref": f"#/channels/{channel}"}}

@@ -1,12 +1,14 @@
 """Sessions, health, playground, unknown paths."""
 
 import asyncio
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 
 import httpx
 import pytest
 
+from schemas.asyncapi import asyncapi_document
 from tests.unit.gateway.stage import SERVICE, Stage, calling
 from workers.gateway import health
 from workers.gateway.health import Readiness
@@ -33,6 +35,14 @@ async def test_a_wrong_session_request_names_the_field(client: httpx.AsyncClient
 async def test_a_user_cannot_make_sessions(client: httpx.AsyncClient, stage: Stage) -> None:
     answer = await client.post("/v1/sessions", json={"user": "root"}, headers=stage.bearer())
     assert (answer.status_code, answer.json()["code"]) == (401, "token_invalid")
+
+
+def test_what_asyncapi_promises_of_the_gateway_is_a_path_of_it(stage: Stage) -> None:
+    channels = asyncapi_document()["channels"].values()
+    promised = {channel["address"] for channel in channels if {"$ref": "#/servers/gateway"} in channel["servers"]}
+    paths = {re.sub(r"\{\w+\}", "{id}", path) for path in stage.app().openapi()["paths"]}
+    assert promised
+    assert promised <= paths
 
 
 async def test_liveness_asks_nobody(client: httpx.AsyncClient) -> None:

@@ -116,7 +116,6 @@ def test_asyncapi_has_the_ways_in_and_the_streams_out() -> None:
         "events": "chatkit.events",
         "ingestTask": "chatkit.events",
         "eventStream": "/v1/events/{id}/stream",
-        "threadStream": "/v1/threads/{id}/stream",
     }
     assert document["channels"]["events"]["bindings"]["amqp"]["exchange"]["type"] == "topic"
 
