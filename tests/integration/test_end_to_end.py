@@ -12,12 +12,14 @@ from celery import Celery
 
 from schemas.events import Event
 from schemas.outcome import EventState
-from tests.builders import create_event, message_event, user_input
+from tests.builders import create_event, feedback_event, message_event, user_input
 from tests.deployment import SERVICE, Deployment, sign_in
 from tests.eventually import eventually
 from workers.publisher import Publisher
 
 pytestmark = pytest.mark.redis
+
+STRUCTURED = {"Content-Type": "application/cloudevents+json"}
 
 
 @pytest.fixture
@@ -61,9 +63,7 @@ async def test_the_same_event_a_hundred_times_over_every_way_in_is_one_turn(
     raw = redis.asyncio.Redis.from_url(deployment.broker_url)
 
     async def over_http() -> dict[str, Any]:
-        answer = await http.post(
-            "/v1/events", content=event.to_json(), headers=SERVICE | {"Content-Type": "application/cloudevents+json"}
-        )
+        answer = await http.post("/v1/events", content=event.to_json(), headers=SERVICE | STRUCTURED)
         assert answer.status_code in (200, 202), answer.text
         return dict(answer.json())
 
@@ -159,6 +159,14 @@ async def test_another_users_token_finds_nothing(http: httpx.AsyncClient) -> Non
     foreign = message_event(str(event.thread_id), "let me in", userid="u2")
     await http.post("/v1/events", content=foreign.to_json(), headers=SERVICE | {"Content-Type": "application/json"})
     assert await ends(http, foreign) == "dead"
+
+
+async def test_an_event_without_a_model_over_http_ends_done(http: httpx.AsyncClient) -> None:
+    first = create_event("hello")
+    for event in (first, feedback_event(str(first.thread_id))):
+        accepted = await http.post("/v1/events", content=event.to_json(), headers=SERVICE | STRUCTURED)
+        assert accepted.status_code == 202
+        assert await ends(http, event) == "done"  # so each heads its lane, and nothing but its own task wakes it
 
 
 async def ends(http: httpx.AsyncClient, event: Event) -> str:
