@@ -1,8 +1,10 @@
 """What every Celery app of a deployment must agree on: the queues as they are declared, and bounded connections."""
 
+from datetime import timedelta
 from typing import Any
 
 from celery import Celery
+from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 
 from workers.dispatch import QUEUES
@@ -25,6 +27,16 @@ def sending_app(settings: Settings) -> Celery:
         task_queues=queues(settings),
     )
     return app
+
+
+def reach_broker(url: str, within: timedelta) -> None:
+    """Connect once, as a worker does. Blocks for about as long; raises whatever kombu and its transport raise."""
+    seconds = within.total_seconds()
+    options = {"socket_timeout": seconds, "socket_connect_timeout": seconds} if url.startswith("redis") else {}
+    with Connection(  # type: ignore[no-untyped-call]  # kombu has no types
+        url, ssl=tls_options(url), connect_timeout=seconds, transport_options=options
+    ) as connection:
+        connection.ensure_connection(max_retries=0, timeout=seconds)
 
 
 def queues(settings: Settings) -> list[Queue]:

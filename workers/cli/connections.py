@@ -3,12 +3,17 @@
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from ssl import SSLCertVerificationError
 
 from workers.cli.command import CommandFailedError
 from workers.lanes.connection import STATE_ERRORS, State, connect
 from workers.lanes.deployment import keys_of, lanes_of
 from workers.lanes.lanes import Lanes
 from workers.settings import Settings, masked_url
+
+BROKER = timedelta(seconds=5)
+"""How long the broker may take to answer at the start."""
 
 
 @contextmanager
@@ -31,6 +36,8 @@ def cause(error: BaseException) -> str:
     """Why a connection failed, in a few words: the operating system's if it has any."""
     seen: BaseException | None = error
     while seen is not None:
+        if isinstance(seen, SSLCertVerificationError):
+            return f"its certificate is not trusted: {seen.verify_message.rstrip('.')}"
         if isinstance(seen, OSError) and seen.errno:
             return os.strerror(seen.errno).lower() if seen.errno > 0 else str(seen.strerror or seen).lower()
         seen = seen.__cause__ or seen.__context__
@@ -59,6 +66,20 @@ async def open_lanes(settings: Settings) -> AsyncIterator[tuple[Lanes, State]]:
         if await state.exists(keys_of(settings).shard_count):  # reading a deployment must not be what decides it
             await lanes.check()
         yield lanes, state
+
+
+def check_broker(settings: Settings) -> None:
+    """Make sure that the broker answers, for a part that would only log, again and again, that it does not.
+
+    Raises:
+        CommandFailedError: it cannot be reached, or does not prove who it is.
+    """
+    from workers.broker import reach_broker
+
+    try:
+        reach_broker(settings.broker_url, BROKER)
+    except Exception as error:  # kombu's transports raise errors of many unrelated classes
+        raise unreachable("the broker", settings.broker_url, "CHATKIT_BROKER_URL", error) from error
 
 
 async def check_parts(settings: Settings) -> None:

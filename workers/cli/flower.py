@@ -16,13 +16,20 @@ def command(ctx: click.Context, host: str, port: int, flower_options: tuple[str,
     Its HTTP API wants --basic_auth=USER:PASSWORD, or FLOWER_UNAUTHENTICATED_API=true on a closed network.
     """
     from celery import Celery
+    from kombu.connection import Connection
 
+    from workers.cli.connections import check_broker
     from workers.cli.serving import listen
     from workers.settings import load_settings
+    from workers.tls import tls_options
 
     settings = load_settings()
     listen(host, port).close()  # a taken port as one line, not as Flower's traceback
+    check_broker(settings)
     # Flower needs the broker only; the whole app would load the agents and the database for nothing.
     app = Celery("chatkit-workers", broker=settings.broker_url, set_as_current=False)
-    app.conf.update(broker_connection_retry_on_startup=True, accept_content=["json"])
+    # Beside kombu's connection Flower has one of its own, which knows only this of the TLS options in the URL.
+    url = settings.broker_url
+    tls = Connection(url, ssl=tls_options(url)).ssl  # type: ignore[no-untyped-call]  # kombu has no types
+    app.conf.update(broker_connection_retry_on_startup=True, accept_content=["json"], broker_use_ssl=tls)
     ctx.exit(app.start(["flower", f"--address={host}", f"--port={port}", *flower_options]) or 0)

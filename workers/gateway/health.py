@@ -9,9 +9,9 @@ from typing import Any
 
 import prometheus_client
 from fastapi import APIRouter, Request
-from kombu.connection import Connection
 from starlette.responses import JSONResponse, Response
 
+from workers.broker import reach_broker
 from workers.gateway.ports import GatewayRuntime
 
 log = logging.getLogger(__name__)
@@ -83,17 +83,8 @@ def readiness_of(runtime: GatewayRuntime) -> Readiness:
     return Readiness(
         {
             "state": state.ping,
-            "broker": lambda: asyncio.to_thread(_connect_to_broker, runtime.settings.broker_url),
+            # kombu blocks; its time-outs end the thread that nobody waits for any more
+            "broker": lambda: asyncio.to_thread(reach_broker, runtime.settings.broker_url, PROBE),
             "database": runtime.database.ping,
         }
     )
-
-
-def _connect_to_broker(url: str) -> None:
-    """kombu blocks; its time-outs end the thread that nobody waits for any more."""
-    seconds = PROBE.total_seconds()
-    options = {"socket_timeout": seconds, "socket_connect_timeout": seconds} if url.startswith("redis") else {}
-    with Connection(  # type: ignore[no-untyped-call]  # kombu has no types
-        url, connect_timeout=seconds, transport_options=options
-    ) as connection:
-        connection.ensure_connection(max_retries=1, timeout=seconds)
