@@ -71,6 +71,26 @@ async def test_a_database_without_tables_cannot_be_used(empty: Database) -> None
         await Chat(empty).light([delivery_of(feedback_event("thr_1"))])
 
 
+@pytest.mark.parametrize(
+    ("statement", "usable"),
+    [
+        ("UPDATE alembic_version SET version_num = '0001'", False),
+        ("DELETE FROM alembic_version", False),
+        ("UPDATE alembic_version SET version_num = '9999'", True),  # a newer version is being rolled out
+    ],
+)
+async def test_tables_that_are_behind_this_version_cannot_be_used(
+    database: Database, statement: str, usable: bool
+) -> None:
+    await database.ping()
+    await database.write(lambda connection: connection.execute(text(statement)).close())
+    if usable:
+        await database.ping()
+    else:
+        with pytest.raises(DatabaseError):
+            await database.ping()
+
+
 async def test_a_failed_transaction_leaves_nothing(database: Database) -> None:
     def half(connection: Connection) -> None:
         row = {"tenant": "t", "id": "thr_1", "user_id": "u", "body": "{}", "epoch": 0}

@@ -1,7 +1,9 @@
 """A real worker process over real servers: what it does with events, and with its own end."""
 
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -140,6 +142,17 @@ async def test_feedback_is_taken_without_a_task_of_its_own(deployment: Deploymen
         assert await ended(lanes, feedback) is EventState.DONE
         assert await ended(lanes, foreign) is EventState.DEAD
     assert worker.exit_code is None
+
+
+def test_a_worker_whose_tables_are_behind_does_not_start_and_says_what_to_do(redis_url: str, sqlite_url: str) -> None:
+    with Deployment(redis_url, sqlite_url) as deployment:
+        with closing(sqlite3.connect(sqlite_url.partition("///")[2])) as database, database:
+            database.execute("UPDATE alembic_version SET version_num = '0001'")
+        worker = WorkerProcess(environment=deployment.environment, log_level="WARNING").launch()
+        assert worker.wait() == 1
+        assert "CHATKIT_DATABASE_URL" in worker.stderr
+        assert "chatkit-workers db upgrade" in worker.stderr
+        assert "Traceback" not in worker.stderr
 
 
 @pytest.mark.parametrize("variable", ["CHATKIT_STATE_URL", "CHATKIT_DATABASE_URL"])

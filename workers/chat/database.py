@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from alembic import command
@@ -21,9 +20,9 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedEr
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from workers.chat.revision import MIGRATIONS, REVISION, Tables
 from workers.errors import CallError, DatabaseError, PermanentError
 
-MIGRATIONS = Path(__file__).parent / "migrations"
 POOL_SIZE = 10
 CONNECT_SECONDS = 5
 BUSY_SECONDS = 15
@@ -84,8 +83,10 @@ class Database:
             return await self._backend.run(work, read_only=False)
 
     async def ping(self) -> None:
-        """Raise DatabaseError unless the store answers and its tables are there."""
-        await self.read(lambda connection: connection.execute(text("SELECT 1 FROM turns WHERE 1 = 0")).close())
+        """Raise DatabaseError unless the store answers and its tables are there, none of them older than this code."""
+        tables = Tables.at(await self.read(_revision))
+        if tables.behind:
+            raise DatabaseError(f"the conversation store {tables}", kind="OldTables")
 
     async def upgrade(self) -> None:
         """Make the tables, or migrate them to this version's."""
@@ -204,6 +205,11 @@ def _begin_sqlite(connection: Connection) -> None:
     # a deferred transaction that writes later can fail without any waiting; the lock is taken at once instead
     read_only = connection.get_execution_options().get("read_only")
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def _revision(connection: Connection) -> str | None:
+    connection.execute(text("SELECT 1 FROM turns WHERE 1 = 0")).close()
+    return connection.execute(REVISION).scalar()
 
 
 def _upgrade(connection: Connection) -> None:
