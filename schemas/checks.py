@@ -56,16 +56,19 @@ def data_problems(type_: Any, data: Any) -> list[FieldProblem]:
         model.model_validate(fields)
     except ValidationError as error:
         problems += problems_of(error, fields, "data")
-    return problems or _thread_problems(type_, fields)
+    named = {problem.field for problem in problems}
+    return problems + [problem for problem in _thread_problems(type_, fields) if problem.field not in named]
 
 
 def named_thread(type_: str, data: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The field that names the thread of a valid event, and the name. UI and session events stand in no thread."""
+    """The field that names the thread, and the name. None: it cannot be read, or there is none, as in UI events."""
+    holder: Any = None
     if type_ == ACTION_SEND:
-        return "data.thread_id", data["thread_id"]
-    if is_request(type_) and "thread_id" in data["params"]:
-        return "data.params.thread_id", data["params"]["thread_id"]
-    return None
+        field, holder = "data.thread_id", data
+    elif is_request(type_):
+        field, holder = "data.params.thread_id", data.get("params")
+    thread_id = holder.get("thread_id") if isinstance(holder, Mapping) else None
+    return (field, thread_id) if isinstance(thread_id, str) else None
 
 
 def _unknown(type_: str) -> str:

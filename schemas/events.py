@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
@@ -51,6 +51,8 @@ MAX_EVENT_BYTES = 1_048_576
 
 DEFAULT_TENANT = "default"
 
+CREATE = "chatkit.threads.create"
+
 Priority = Literal["interactive", "background"]
 
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
@@ -96,7 +98,7 @@ class Event(BaseModel):
     @cached_property
     def thread_id(self) -> str | None:
         """The thread that the event belongs to; of `threads.create`, the one it will make."""
-        if self.type == "chatkit.threads.create":
+        if self.type == CREATE:
             return thread_id_of(self.event_id)
         named = named_thread(self.type, self.data)
         return named[1] if named is not None else None
@@ -178,14 +180,27 @@ def check_fields(value: Any) -> Event:
         problems = problems_of(error, fields)
     problems += extension_problems(fields, Event.model_fields)
     problems += data_problems(fields.get("type"), fields.get("data"))
-    if event is not None and not problems:
-        problems += _subject_problems(event)
+    if "subject" in fields:
+        problems += _subject_problems(fields, {problem.field for problem in problems})
     if problems or event is None:
         raise InvalidEventError(bounded(problems))
     return event
 
 
-def _subject_problems(event: Event) -> list[FieldProblem]:
-    if event.subject is None or event.thread_id is None or event.subject == event.thread_id:
+def _subject_problems(fields: Mapping[str, Any], wrong: Collection[str]) -> list[FieldProblem]:
+    """Also when other fields are wrong, as long as those that it depends on can be read."""
+    named = _thread_named_by(fields, wrong)
+    if named is None or "subject" in wrong or fields["subject"] == named:
         return []
     return [FieldProblem("subject", "must be the thread id that data names, or be left out")]
+
+
+def _thread_named_by(fields: Mapping[str, Any], wrong: Collection[str]) -> str | None:
+    if "type" in wrong:
+        return None
+    if fields.get("type") == CREATE:
+        readable = not {"id", "source"} & set(wrong)
+        return thread_id_of(event_id(fields["source"], fields["id"])) if readable else None
+    data = fields.get("data")
+    named = named_thread(fields["type"], data) if isinstance(data, Mapping) else None
+    return named[1] if named is not None and named[0] not in wrong else None

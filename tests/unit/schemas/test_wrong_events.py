@@ -55,6 +55,36 @@ def test_wrong_fields_of_envelope_extensions_and_data_are_named_together() -> No
     }
 
 
+def test_subject_and_thread_id_are_checked_whatever_else_is_wrong() -> None:
+    assert set(wrong(subject="thr_other", userid=7, data=with_params(kind="meh"))) == {
+        "subject",
+        "userid",
+        "data.params.kind",
+    }
+    problems = wrong(time="yesterday", data=with_params(thread_id="session:x", kind="meh"))
+    assert set(problems) == {"time", "data.params.kind", "data.params.thread_id"}
+    assert problems["data.params.thread_id"].startswith("must not begin with")
+    assert set(wrong("chatkit.threads.create", "userid", subject="thr_other")) == {"subject", "userid"}
+    action = {"thread_id": "", "message": "hi"}
+    assert wrong("chatkit.action.send", data=action) == {"data.thread_id": "must not be empty"}  # and nothing twice
+
+
+@pytest.mark.parametrize(
+    ("type_", "changes", "field"),
+    [
+        ("chatkit.threads.create", {"id": 7}, "id"),
+        ("chatkit.threads.create", {"source": ""}, "source"),
+        ("chatkit.items.feedback", {"data": with_params(thread_id=7)}, "data.params.thread_id"),
+        ("chatkit.items.feedback", {"data": with_params(thread_id="a/b")}, "data.params.thread_id"),
+        ("chatkit.items.feedback", {"data": {"type": "items.feedback", "params": "none"}}, "data.params"),
+        ("chatkit.items.feedback", {"data": "none"}, "data"),
+        ("chatkit.items.feedback", {"type": "chatkit.items.feedbak"}, "type"),
+    ],
+)
+def test_a_subject_is_not_judged_by_what_cannot_be_read(type_: str, changes: dict[str, Any], field: str) -> None:
+    assert set(wrong(type_, subject="thr_other", **changes)) == {field}
+
+
 @pytest.mark.parametrize(
     ("type_", "meant"),
     [
