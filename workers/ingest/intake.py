@@ -111,10 +111,13 @@ class Intake:
             raise_if_cancelled()
 
     def _take(self) -> list[tuple[_Submission, Event]]:
-        """The next events, oldest submission first."""
+        """The next events, oldest submission first. What was handed over together is accepted together: of two accepts
+        the first may find the system full and the second not, and then a later event of a lane would overtake."""
         batch: list[tuple[_Submission, Event]] = []
         for submission in self._waiting:
-            chosen = submission.events[submission.taken : submission.taken + BATCH - len(batch)]
+            if batch and len(submission.events) - submission.taken > BATCH - len(batch):
+                break
+            chosen = submission.events[submission.taken : submission.taken + BATCH]  # all of it, but of a larger one
             batch += [(submission, event) for event in chosen]
             submission.taken += len(chosen)
             if len(batch) >= BATCH:

@@ -51,6 +51,15 @@ async def test_whole_batches_follow_each_other_at_once(monkeypatch: pytest.Monke
         assert bench.lanes.batches == [100, 100, 100]
 
 
+async def test_what_is_handed_over_together_is_accepted_together() -> None:
+    async with Bench() as bench:
+        submissions = [[feedback_event("thr_1") for _ in range(size)] for size in (60, 60, 40, 30, 71)]
+        answers = await asyncio.gather(*(bench.intake.submit(events) for events in submissions))
+        assert bench.lanes.batches == [60, 100, 30, 71]
+        for events, of_events in zip(submissions, answers, strict=True):
+            assert [answer.event_id for answer in of_events] == [event.event_id for event in events]
+
+
 async def test_a_large_submission_is_cut_into_batches_and_answered_in_order() -> None:
     async with Bench() as bench:
         events = [feedback_event("thr_1") for _ in range(250)]
