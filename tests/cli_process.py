@@ -35,13 +35,17 @@ def settings(**fields: object) -> dict[str, str]:
 
 
 async def start(
-    *arguments: str, env: Mapping[str, str], stdin: int = asyncio.subprocess.DEVNULL, cwd: Path | None = None
+    *arguments: str,
+    env: Mapping[str, str],
+    stdin: int = asyncio.subprocess.DEVNULL,
+    cwd: Path | None = None,
+    module: str = "workers.cli",
 ) -> asyncio.subprocess.Process:
     """Start a command; its output can be read while it runs."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "workers.cli",
+        module,
         *arguments,
         env=dict(env),
         cwd=cwd,
@@ -52,11 +56,16 @@ async def start(
 
 
 async def cli(
-    *arguments: str, env: Mapping[str, str], stdin: str | None = None, within: float = 60, cwd: Path | None = None
+    *arguments: str,
+    env: Mapping[str, str],
+    stdin: str | None = None,
+    within: float = 60,
+    cwd: Path | None = None,
+    module: str = "workers.cli",
 ) -> Finished:
     """Run a command to its end. No command may ever show a traceback."""
     pipe = asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE
-    process = await start(*arguments, env=env, stdin=pipe, cwd=cwd)
+    process = await start(*arguments, env=env, stdin=pipe, cwd=cwd, module=module)
     try:
         async with asyncio.timeout(within):
             out, err = await process.communicate(None if stdin is None else stdin.encode())

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,10 +15,12 @@ from sqlalchemy import make_url
 
 from schemas.outcome import DeadReason, EventState
 from tests.builders import create_event, user_input
+from tests.cli_process import cli, settings
 from tests.deployment import SERVICE, Deployment, sign_in
 from tests.eventually import eventually
 from tests.integration.tcp_proxy import TcpProxy
-from tests.worker_process import WorkerProcess
+from tests.services import RedisServer
+from tests.worker_process import READY, WorkerProcess
 from workers.publisher import Publisher
 
 pytestmark = pytest.mark.redis
@@ -222,4 +225,71 @@ async def test_while_the_database_is_away_reads_say_so_and_events_wait(
         proxy.thaw()
         proxy.cut()
         assert await ends(far_deployment, event.event_id, within=60) is EventState.DONE
+    no_traceback(worker)
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("workers.cli", ["worker"]),
+        ("celery", ["-A", "workers.app", "worker"]),
+        ("workers.cli", ["gateway"]),
+        ("workers.cli", ["flower"]),
+    ],
+)
+async def test_a_wrong_setting_ends_each_process_with_one_line(module: str, arguments: list[str]) -> None:
+    finished = await cli(*arguments, env=settings(lease_ttl="soon"), module=module)
+    assert finished.code != 0
+    [line] = (finished.out + finished.err).splitlines()
+    assert line.removeprefix("error: ") == 'CHATKIT_LEASE_TTL: "soon" is not accepted: use a number from 0.2 up to 600'
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+async def test_flower_without_its_broker_says_so_in_one_line(scheme: str, free_port: int) -> None:
+    url = f"{scheme}://127.0.0.1:{free_port}/0"
+    finished = await cli("flower", env=settings(broker_url=url))
+    assert finished.code == 1
+    remedy = "start it, or set CHATKIT_BROKER_URL"
+    assert finished.err == f"error: the broker at {url} cannot be reached (connection refused): {remedy}\n"
+
+
+async def test_publishing_without_a_broker_gives_up_in_one_line(redis_url: str, free_port: int) -> None:
+    env = settings(broker_url=f"redis://127.0.0.1:{free_port}/0", state_url=redis_url)
+    finished = await cli("publish", "--count", "1", env=env)
+    assert (finished.code, finished.out) == (1, "")
+    [line] = finished.err.splitlines()
+    assert line.startswith("error: no broker after ")
+    assert f"127.0.0.1:{free_port}" in line
+
+
+@pytest.fixture
+def late_broker(tmp_path: Path) -> Iterator[RedisServer]:
+    """A broker that is not started yet."""
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    broker = RedisServer(folder)
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+def waiting(redis_url: str, sqlite_url: str, late_broker: RedisServer) -> Iterator[tuple[Deployment, WorkerProcess]]:
+    """A worker whose state and database are up."""
+    with Deployment(redis_url, sqlite_url, broker_url=late_broker.url) as deployment:
+        worker = WorkerProcess("tests.model_worker", environment=deployment.environment, log_level="WARNING").launch()
+        yield deployment, worker
+        worker.kill()
+
+
+async def test_a_worker_waits_for_its_broker_says_so_and_goes_on(
+    waiting: tuple[Deployment, WorkerProcess], late_broker: RedisServer
+) -> None:
+    deployment, worker = waiting
+    worker.wait_for_line(rf"Cannot connect to redis://:\*\*@127.0.0.1:{late_broker.port}/0", within=30)
+    late_broker.start()
+    worker.wait_for_line(READY, within=30)
+    event = create_event("hello")
+    with Publisher(late_broker.url) as publisher:
+        await publisher.apublish(event)
+    assert await ends(deployment, event.event_id) is EventState.DONE
     no_traceback(worker)

@@ -57,15 +57,21 @@ async def test_the_same_event_a_hundred_times_over_every_way_in_is_one_turn(
     deployment: Deployment, http: httpx.AsyncClient, rabbitmq_url: str
 ) -> None:
     deployment.worker("tests.model_worker", CHATKIT_BROKER_URL=rabbitmq_url)  # beside the one on Redis, on one state
-    event = create_event("hello")
+    event = create_event("hello", source="/tenants/default/users/u1")  # as of that user's Idempotency-Key
     body = json.loads(event.to_json())
+    user = await sign_in(http)
     celery = Celery(broker=deployment.broker_url, set_as_current=False)
     raw = redis.asyncio.Redis.from_url(deployment.broker_url)
 
     async def over_http() -> dict[str, Any]:
         answer = await http.post("/v1/events", content=event.to_json(), headers=SERVICE | STRUCTURED)
-        assert answer.status_code in (200, 202), answer.text
+        assert answer.status_code == (200 if answer.json()["duplicate"] else 202), answer.text
         return dict(answer.json())
+
+    async def over_page() -> str:
+        answer = await http.post("/chatkit", json=body["data"], headers=user | {"Idempotency-Key": event.id})
+        assert (answer.status_code, answer.headers["X-Event-Id"]) == (200, event.event_id), answer.text
+        return answer.text
 
     async def over_publisher() -> dict[str, Any]:
         with Publisher(deployment.broker_url) as publisher:
@@ -81,12 +87,19 @@ async def test_the_same_event_a_hundred_times_over_every_way_in_is_one_turn(
     async def over_celery() -> None:
         await asyncio.to_thread(celery.send_task, "chatkit.ingest", [body], queue="chatkit.events")
 
-    ways = [over_http, over_publisher, over_amqp, over_stream, over_celery]
-    answers = [answer for answer in await asyncio.gather(*(ways[n % len(ways)]() for n in range(100))) if answer]
+    ways = [over_http, over_page, over_publisher, over_amqp, over_stream, over_celery]
+    told = await asyncio.gather(*(ways[n % len(ways)]() for n in range(100)))
+    told.append(await over_http())
     celery.close()
     await raw.aclose()
+    answers = [answer for answer in told if isinstance(answer, dict)]
     assert {answer["id"] for answer in answers} == {event.event_id}
     assert {answer["thread_id"] for answer in answers} == {event.thread_id}
+    # of all ways in one was the first; who comes when all is over is surely not
+    assert [answer.get("duplicate") for answer in answers].count(False) <= 1
+    assert (answers[-1]["duplicate"], answers[-1]["state"]) == (True, "done")
+    pages = {tuple(lines_of(answer)) for answer in told if isinstance(answer, str)}
+    assert len(pages) == 1
     stream = await read_stream(http, event.event_id, SERVICE)
     assert stream.count('"thread.created"') == 1
     assert stream.count("event: end") == 1
@@ -97,7 +110,6 @@ async def test_the_same_event_a_hundred_times_over_every_way_in_is_one_turn(
 
         assert await eventually(drained)
         assert (await lanes.depth()).states[EventState.DONE] == 1
-    user = await sign_in(http)
     thread = await http.post("/chatkit", json=request("threads.get_by_id", thread_id=event.thread_id), headers=user)
     kinds = [item["type"] for item in thread.json()["items"]["data"]]
     assert kinds == ["user_message", "assistant_message"]

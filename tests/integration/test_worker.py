@@ -14,6 +14,7 @@ from tests.builders import create_event, feedback_event, message_event
 from tests.deployment import Deployment
 from tests.eventually import eventually
 from tests.fake_provider import FakeProvider, Hang, Status, Text
+from tests.pool_world import BROKERS
 from tests.worker_process import WorkerProcess
 from workers.lanes.lanes import Lanes
 from workers.publisher import Publisher
@@ -28,10 +29,15 @@ def provider() -> Iterator[FakeProvider]:
 
 
 @pytest.fixture
-def deployment(redis_url: str, sqlite_url: str, provider: FakeProvider) -> Iterator[Deployment]:
+def deployment(
+    request: pytest.FixtureRequest, redis_url: str, sqlite_url: str, provider: FakeProvider
+) -> Iterator[Deployment]:
+    """On Redis; a test may ask for RabbitMQ as its broker."""
+    on_rabbitmq = getattr(request, "param", "redis") == "rabbitmq"
     with Deployment(
         redis_url,
         sqlite_url,
+        broker_url=request.getfixturevalue("rabbitmq_url") if on_rabbitmq else redis_url,
         OPENAI_BASE_URL=provider.base_url,
         OPENAI_API_KEY="sk-of-no-value",
         CHATKIT_DRAIN_SECONDS="0.2",
@@ -73,6 +79,7 @@ async def test_a_handoff_and_a_tool_cost_one_model_call_per_step(
     assert len(provider.calls) == 3  # the handoff, the look-up, the answer
 
 
+@pytest.mark.parametrize("deployment", BROKERS, indirect=True)
 async def test_a_turn_that_a_draining_worker_cannot_finish_is_finished_by_another_at_once(
     deployment: Deployment, provider: FakeProvider
 ) -> None:
