@@ -244,22 +244,20 @@ async def test_a_wrong_setting_ends_each_process_with_one_line(module: str, argu
     assert line.removeprefix("error: ") == 'CHATKIT_LEASE_TTL: "soon" is not accepted: use a number from 0.2 up to 600'
 
 
-@pytest.mark.parametrize("scheme", ["redis", "amqp"])
-async def test_flower_without_its_broker_says_so_in_one_line(scheme: str, free_port: int) -> None:
-    url = f"{scheme}://127.0.0.1:{free_port}/0"
-    finished = await cli("flower", env=settings(broker_url=url))
-    assert finished.code == 1
-    remedy = "start it, or set CHATKIT_BROKER_URL"
-    assert finished.err == f"error: the broker at {url} cannot be reached (connection refused): {remedy}\n"
+async def test_flower_and_publish_without_a_broker_say_so_in_one_line(redis_url: str, free_port: int) -> None:
+    urls = [f"{scheme}://127.0.0.1:{free_port}/0" for scheme in ("redis", "amqp")]
+    publishing = cli("publish", "--count", "1", env=settings(broker_url=urls[0], state_url=redis_url))
+    flowers = (cli("flower", env=settings(broker_url=url)) for url in urls)
+    published, *looked_at = await asyncio.gather(publishing, *flowers)
 
-
-async def test_publishing_without_a_broker_gives_up_in_one_line(redis_url: str, free_port: int) -> None:
-    env = settings(broker_url=f"redis://127.0.0.1:{free_port}/0", state_url=redis_url)
-    finished = await cli("publish", "--count", "1", env=env)
-    assert (finished.code, finished.out) == (1, "")
-    [line] = finished.err.splitlines()
+    assert (published.code, published.out) == (1, "")
+    [line] = published.err.splitlines()
     assert line.startswith("error: no broker after ")
     assert f"127.0.0.1:{free_port}" in line
+    remedy = "start it, or set CHATKIT_BROKER_URL"
+    for url, flower in zip(urls, looked_at, strict=True):
+        assert flower.code == 1
+        assert flower.err == f"error: the broker at {url} cannot be reached (connection refused): {remedy}\n"
 
 
 @pytest.fixture

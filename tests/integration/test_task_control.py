@@ -179,6 +179,7 @@ async def test_a_soft_limit_spends_attempts_until_the_event_is_a_dead_letter(
     assert "transient, again in" in log.failure(event.event_id)
 
 
+@pytest.mark.parametrize("deployment", ["redis"], indirect=True)
 async def test_a_hard_limit_spends_attempts_as_well(deployment: Deployment, provider: FakeProvider) -> None:
     deployment.worker("workers.app", "--time-limit=1")
     provider.plan(Hang(), Hang())
