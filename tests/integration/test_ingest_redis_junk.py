@@ -16,7 +16,7 @@ from workers.ingest.redis_transport import is_message
 
 pytestmark = pytest.mark.redis
 
-MALFORMED: list[Any] = [1, None, "x", [], {}, [[]], [[], [], {}], [3, {}, None], [["hi"], {}, 3], {"args": 3}]
+MALFORMED: list[object] = [1, None, "x", [], {}, [[]], [[], [], {}], [3, {}, None], [["hi"], {}, 3], {"args": 3}]
 """Bodies that no Celery makes. Of most of them a stock worker dies, and so does the next one that gets the message."""
 
 JUNK = [b"hello", b'{"specversion": "1.0", "id": "1"}', b"\xff\xfe", b"[]", b'{"properties": {}}']
