@@ -10,11 +10,12 @@ from tests.bench.sizes import Sizes
 from tests.bench.stack import Stack, stack, until
 from tests.bench.table import Line, Table
 from tests.builders import create_event
-from tests.fake_provider import FakeProvider, Text
-from tests.provider_limits import ProviderLimits
 from tests.worker_process import WorkerProcess
 from workers.lanes.lanes import Lanes
 from workers.publisher import Publisher
+from workers.testing.provider import FakeProvider
+from workers.testing.provider_limits import ProviderLimits
+from workers.testing.provider_steps import Text
 
 WORKERS = 4
 LEAST_USED, MOST_REFUSED = 0.97, 0.005

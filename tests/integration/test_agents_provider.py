@@ -10,7 +10,6 @@ from agents import Model
 
 from schemas.errors import WorkersError
 from tests.eventually import eventually
-from tests.fake_provider import Cut, Failed, FakeProvider, Garbage, Hang, Incomplete, Status, Step, Text, Tool
 from tests.unit.agents.turns import FakeTurn, answer, new_context, streamed_text_of, text_of, types_of, user_says
 from workers.agents.models import build_model
 from workers.agents.responder import AgentResponder
@@ -25,6 +24,8 @@ from workers.errors import (
     TransientError,
 )
 from workers.settings import Settings
+from workers.testing.provider import FakeProvider
+from workers.testing.provider_steps import Cut, Failed, Garbage, Hang, Incomplete, Status, Step, Text, Tool
 
 QUICK = httpx2.Timeout(connect=1.0, write=1.0, read=0.3, pool=0.2)
 

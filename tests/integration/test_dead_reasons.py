@@ -13,9 +13,10 @@ from tests.builders import create_event, message_event
 from tests.cli_process import cli
 from tests.deployment import SERVICE, Deployment
 from tests.eventually import eventually
-from tests.fake_provider import FakeProvider, Status, Step
 from tests.integration.test_limits import _in
 from tests.integration.test_worker import publish
+from workers.testing.provider import FakeProvider
+from workers.testing.provider_steps import Status, Step
 
 pytestmark = pytest.mark.redis
 

@@ -7,10 +7,11 @@ import pytest
 from schemas.outcome import EventState
 from tests.builders import create_event
 from tests.deployment import Deployment
-from tests.fake_provider import Cut, Failed, FakeProvider, Garbage, Incomplete, Status, Step, Text, Tool
 from tests.integration.test_limits import comes_to, status
 from tests.integration.test_worker import ended, frames, publish
 from workers.agents.responder import TOO_MANY_STEPS
+from workers.testing.provider import FakeProvider
+from workers.testing.provider_steps import Cut, Failed, Garbage, Incomplete, Status, Step, Text, Tool
 
 pytestmark = pytest.mark.redis
 

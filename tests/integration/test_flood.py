@@ -10,11 +10,12 @@ from tests.builders import create_event
 from tests.cli_process import cli
 from tests.deployment import Deployment
 from tests.eventually import eventually
-from tests.fake_provider import FakeProvider, Status, Text
 from tests.integration.test_quarantine import suspected
 from tests.integration.test_worker import ended, publish
 from tests.sentry_server import SentryServer
 from workers.lanes.pauses import Paused
+from workers.testing.provider import FakeProvider
+from workers.testing.provider_steps import Status, Text
 
 pytestmark = pytest.mark.redis
 

@@ -9,8 +9,9 @@ from schemas.events import Event
 from tests.builders import create_event
 from tests.deployment import Deployment
 from tests.eventually import eventually
-from tests.fake_provider import FakeProvider, Status, Text
 from tests.integration.test_worker import publish
+from workers.testing.provider import FakeProvider
+from workers.testing.provider_steps import Status, Text
 
 pytestmark = pytest.mark.redis
 

@@ -15,9 +15,11 @@ from tests.builders import create_event, message_event
 from tests.cli_process import Finished, cli
 from tests.deployment import SERVICE, Deployment
 from tests.eventually import eventually
-from tests.fake_provider import FakeProvider, Hang, Json, Status, Step, Text
 from tests.integration.test_worker import ended, frames, publish
 from workers.lanes.lanes import Lanes
+from workers.testing.provider import FakeProvider
+from workers.testing.provider_steps import Hang, Status, Step, Text
+from workers.testing.provider_wire import Json
 
 pytestmark = pytest.mark.redis
 

@@ -12,8 +12,9 @@ from tests.builders import create_event, message_event, user_input
 from tests.cli_process import Finished, cli
 from tests.deployment import SERVICE, Deployment, sign_in
 from tests.eventually import eventually
-from tests.fake_provider import FakeProvider, Hang, Status, Text
 from tests.integration.test_worker import ended, frames, publish
+from workers.testing.provider import FakeProvider
+from workers.testing.provider_steps import Hang, Status, Text
 
 pytestmark = pytest.mark.redis
 

@@ -16,7 +16,6 @@ from schemas.outcome import DeadReason, EventState
 from tests.builders import create_event, message_event
 from tests.deployment import Deployment
 from tests.eventually import eventually
-from tests.fake_provider import FakeProvider, Hang, Text
 from tests.integration.test_worker import ended, frames, publish
 from tests.lane_builders import lanes_on
 from tests.pool_world import BROKERS, EventLog
@@ -26,6 +25,8 @@ from workers.chat.database import Database
 from workers.chat.turn import STOPPED_TEXT
 from workers.lanes.lanes import Lanes
 from workers.lanes.records import Owner
+from workers.testing.provider import FakeProvider
+from workers.testing.provider_steps import Hang, Text
 
 INGEST = {
     "redis": {"queue": "chatkit.events"},

@@ -13,11 +13,12 @@ from schemas.outcome import EventState
 from tests.builders import create_event, feedback_event, message_event
 from tests.deployment import Deployment
 from tests.eventually import eventually
-from tests.fake_provider import FakeProvider, Hang, Status, Text
 from tests.pool_world import BROKERS
 from tests.worker_process import WorkerProcess
 from workers.lanes.lanes import Lanes
 from workers.publisher import Publisher
+from workers.testing.provider import FakeProvider
+from workers.testing.provider_steps import Hang, Status, Text
 
 pytestmark = pytest.mark.redis
 
