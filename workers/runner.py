@@ -18,11 +18,13 @@ from schemas.outcome import (
     Released,
     ReleaseReason,
 )
+from workers import failpoints
 from workers.cancellation import take_cancellation
 from workers.clock import utc_now
 from workers.dispatch import Dispatcher
 from workers.ends import Ends
 from workers.errors import TransientError
+from workers.failpoints import FailPoint
 from workers.lanes.keeper import LeaseKeeper
 from workers.lanes.lanes import Lanes
 from workers.lanes.ports import Waker
@@ -80,6 +82,7 @@ class EventRunner:
         [begun] = await self._lanes.begin([Start(lane, event_id, token=uuid.uuid4().hex)])
         if isinstance(begun, NotBegun):
             return NothingToDo(begun.why)
+        failpoints.hit(FailPoint.AFTER_BEGIN, subject=event_id)
         try:
             delivery = delivery_of(begun, event_of(begun))
         except InvalidEventError as error:
@@ -127,12 +130,15 @@ class EventRunner:
 
     async def _settle(self, delivery: Delivery, outcome: Outcome) -> Verdict:
         frames = await self._taken_back(delivery) if isinstance(outcome, Dropped | DeadLettered) else ()
+        point = FailPoint.IN_DEAD_LETTER if isinstance(outcome, DeadLettered) else FailPoint.BEFORE_SETTLE
+        failpoints.hit(point, subject=delivery.lease.event_id)
         [settled] = await self._lanes.settle([self._settler.settlement(delivery, outcome, utc_now(), frames)])
         match settled:
             case SettleRefused(why):
                 log.warning("settle_refused", extra={"event_id": delivery.lease.event_id, "reason": why})
                 return NothingToDo(why)
             case Settled(state, wake):
+                failpoints.hit(FailPoint.AFTER_SETTLE, subject=delivery.lease.event_id)
                 await self._waker.wake([wake] if wake else [])
                 await self._ends.note([(delivery, outcome, state)])
                 if state is EventState.CANCELLED and not isinstance(outcome, Cancelled):

@@ -12,6 +12,7 @@ from typing import Any
 
 from workers.agents.models import build_model
 from workers.agents.responder import AgentResponder
+from workers.agents.services import load_services
 from workers.agents.team import Team, build_team
 from workers.chat.database import Database
 from workers.chat.light import LightHandler
@@ -145,11 +146,12 @@ async def turn_runtime(core: Core, quarantine: Quarantine | None = None) -> Asyn
             limiter, lanes, core.waker.wake, model=settings.model, fallback=settings.fallback_model, queue_of=queue_of
         )
         await stack.enter_async_context(running(desk.run(), "limit-desk"))
+        services = load_services(settings.services)
         teams: dict[str, Team] = {}
         for model_name in filter(None, [settings.model, settings.fallback_model]):
             model = build_model(settings, model_name, on_headers=desk.correct)
             stack.push_async_callback(model.close)
-            teams[model_name] = build_team(model)
+            teams[model_name] = build_team(model, services)
 
         streams = TurnStreams(writer, core.state, core.keys)
         light = LightHandler(core.database)

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from schemas.events import MAX_EVENT_BYTES, event_types
 from schemas.events import PREFIX as TYPE_PREFIX
 from workers.errors import SettingsError
+from workers.failpoints import VARIABLE as FAILPOINTS
 from workers.setting_types import FILTER_FORM, LIMITS_FORM, POLICIES_FORM, Accepts, EventFilter, Limits, TaskPolicy
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,9 @@ class Settings(BaseSettings):
         Accepts("sqlite+aiosqlite:///FILE or postgresql+asyncpg://USER@HOST/NAME"),
     ] = "sqlite+aiosqlite:///chatkit.db"
     model: str = "gpt-4.1"
+    services: Annotated[
+        str | None, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"), Accepts("module:name of what makes the services")
+    ] = None
     fallback_model: str | None = None
     secret_key: SecretStr | None = None
     signing_keys: SecretStr | None = None
@@ -172,7 +176,7 @@ def unknown_variables(environ: Iterable[str]) -> list[str]:
     known = {variable_of(field) for field in Settings.model_fields}
     lines = []
     for name in sorted(environ):
-        if name.startswith(ENV_PREFIX) and name not in known:
+        if name.startswith(ENV_PREFIX) and name not in known and name != FAILPOINTS:
             nearest = get_close_matches(name, known, n=1)
             hint = f"did you mean {nearest[0]}?" if nearest else "`chatkit-workers config` lists them"
             lines.append(f"{name} is no setting and does nothing; {hint}")

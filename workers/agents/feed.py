@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from agents import RunResultStreaming
@@ -101,6 +102,8 @@ class TurnFeed:
         """Number of the response that was begun last."""
         self._called = False
         self._replaying = False
+        self.chunks = count()
+        """Numbers what the models of this turn stream."""
         self._ready: deque[FeedEvent] = deque()
         self._news: asyncio.Future[None] | None = None
         self._ended = False

@@ -12,8 +12,10 @@ from agents import AgentOutputSchemaBase, Handoff, Model, ModelResponse, ModelSe
 from agents.items import TResponseInputItem, TResponseStreamEvent
 
 from schemas.chatkit import ThreadItemRemovedEvent
+from workers import failpoints
 from workers.agents.feed import CURRENT_FEED, ModelEvent, ToolEvent, TurnFeed
 from workers.agents.steps import ResponseStep, fingerprint, response_step, steps_from
+from workers.failpoints import FailPoint
 
 log = logging.getLogger(__name__)
 
@@ -117,12 +119,15 @@ async def _relayed(
     """A response of the model. The run hears of its end, and starts tools, when it is in the journal."""
     await feed.may_call()
     number, step = feed.response, response_step(feed.response)
+    failpoints.hit(FailPoint.BEFORE_MODEL_CALL, number)
     try:
         async for event in stream:
             if event.type in SHOWN:
                 feed.push(ModelEvent(event, number, step))
+            failpoints.hit(FailPoint.AFTER_MODEL_CHUNK, next(feed.chunks))
             if event.type == "response.completed" and feed.journal is not None:
                 await feed.end_step(step, ResponseStep(fingerprint(input_), event.response).to_json())
+                failpoints.hit(FailPoint.AFTER_MODEL_RESPONSE, number)
             if event.type not in WITHHELD:
                 yield event
     finally:

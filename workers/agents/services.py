@@ -1,8 +1,10 @@
 """A small directory of services with sample records, until a real one is connected."""
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 
-from workers.agents.ports import ServiceRecord
+from workers.agents.ports import ServiceDirectory, ServiceRecord
+from workers.errors import SettingsError
 
 SAMPLE_RECORDS: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("order", "1042"): {"status": "shipped", "items": "2", "arrives": "Thursday"},
@@ -11,6 +13,25 @@ SAMPLE_RECORDS: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("account", "main"): {"plan": "team", "seats": "12", "renews": "1 March"},
     ("service", "chat"): {"status": "operational", "region": "eu-west"},
 }
+
+
+def load_services(name: str | None) -> ServiceDirectory:
+    """The services of a deployment.
+
+    Args:
+        name: `module:name` of a class or function that makes them, called without arguments; None: the samples.
+
+    Raises:
+        SettingsError: there is no such thing.
+    """
+    if name is None:
+        return SampleServices()
+    module, _, factory = name.partition(":")
+    try:
+        services: ServiceDirectory = getattr(import_module(module), factory)()
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(f"CHATKIT_SERVICES: {name} cannot be loaded ({error}): is it on the Python path?") from None
+    return services
 
 
 class SampleServices:

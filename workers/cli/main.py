@@ -22,6 +22,7 @@ COMMANDS = {
     "config": "Print every setting.",
     "doctor": "Check each part, and say what to do.",
     "db": "Make or migrate the tables.",
+    "chaos": "Break a deployment of its own, and check what may never happen.",
     "schema": "Print the JSON Schema and AsyncAPI documents.",
 }
 """Name and one line of each command; the command `x` is `workers.cli.x:command`."""

@@ -6,7 +6,9 @@ from http import HTTPStatus
 
 from schemas.events import Event
 from schemas.records import Acceptance
+from workers import failpoints
 from workers.dispatch import queue_of
+from workers.failpoints import FailPoint
 from workers.gateway.ports import GatewayRuntime
 from workers.gateway.problem import ProblemError, too_many
 from workers.lanes.records import Accepted, Refused
@@ -21,6 +23,7 @@ async def accept_all(events: Sequence[Event], runtime: GatewayRuntime) -> list[A
     for start in range(0, len(events), BATCH):
         chunk = events[start : start + BATCH]
         accepted = await runtime.lanes.accept([(event, queue_of(event)) for event in chunk])
+        failpoints.hit(FailPoint.AFTER_ACCEPT, subject=chunk[0].event_id)
         await runtime.waker.wake([answer.wake for answer in accepted if isinstance(answer, Accepted) and answer.wake])
         answers += accepted
     return answers

@@ -13,8 +13,10 @@ from schemas.errors import InvalidEventError
 from schemas.events import Event, check_fields, parse_event
 from schemas.outcome import DeadReason
 from schemas.records import DeadLetter
+from workers import failpoints
 from workers.cancellation import raise_if_cancelled
 from workers.errors import TransientError
+from workers.failpoints import FailPoint
 from workers.ingest.intake import Answer, Intake
 from workers.ingest.letters import invalid_letter, json_bytes
 from workers.ingest.ports import Graveyard, Mourner
@@ -120,6 +122,7 @@ class Admission:
     async def bury(self, letters: Sequence[DeadLetter]) -> None:
         """Keep dead letters, however long it takes."""
         if letters:
+            failpoints.hit(FailPoint.IN_DEAD_LETTER)
             new = await self._persistently(lambda: self._graveyard.bury(letters))
             if self._mourner is not None:  # a message that comes again is kept, and told of, once
                 self._mourner.buried(list(compress(letters, new)))

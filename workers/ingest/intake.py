@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from schemas.events import Event
+from workers import failpoints
 from workers.cancellation import raise_if_cancelled
 from workers.errors import TransientError
+from workers.failpoints import FailPoint
 from workers.ingest.ports import IntakeLanes
 from workers.ingest.rounds import LightRounds, is_light, set_to
 from workers.lanes.ports import Waker
@@ -142,6 +144,7 @@ class Intake:
             cause = TransientError("the intake is closing") if isinstance(error, asyncio.CancelledError) else error
             self._give_up({id(submission): submission for submission, _ in batch}.values(), cause)
             raise
+        failpoints.hit(FailPoint.AFTER_ACCEPT, subject=batch[0][1].event_id)
         heads: list[Wake] = []
         turns: list[Wake] = []
         for (submission, event), answer in zip(batch, answers, strict=True):

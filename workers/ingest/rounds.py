@@ -12,9 +12,11 @@ from schemas.chatkit import TURN_REQUESTS
 from schemas.errors import InvalidEventError, WorkersError
 from schemas.events import PREFIX, Event
 from schemas.outcome import DeadLettered, DeadReason, EventState, Outcome
+from workers import failpoints
 from workers.cancellation import raise_if_cancelled
 from workers.ends import Ends
 from workers.errors import TransientError
+from workers.failpoints import FailPoint
 from workers.ingest.ports import IntakeLanes, LightPolicies
 from workers.lanes.ports import Waker
 from workers.lanes.records import Begun, Settled, Settlement, SettleRefused, Start, Wake
@@ -120,6 +122,7 @@ class LightRounds:
         known = {head.event_id: event for head in heads if (event := self._known.pop(head.event_id, None)) is not None}
         starts = [Start(w.lane, w.event_id, uuid.uuid4().hex, want_body=w.event_id not in known) for w in heads]
         begun = [answer for answer in await self._lanes.begin(starts) if isinstance(answer, Begun)]
+        failpoints.hit(FailPoint.AFTER_BEGIN)
         deliveries, unreadable = self._deliveries(begun, known)
         results = await self._results(deliveries)
         now = self._now()
@@ -128,6 +131,7 @@ class LightRounds:
             for delivery, (result, frames) in zip(deliveries, results, strict=True)
         ]
         settlements = [self._settler.settlement(delivery, outcome, now, frames) for delivery, outcome, frames in ended]
+        failpoints.hit(FailPoint.BEFORE_SETTLE)
         settled = await self._lanes.settle([*settlements, *unreadable])
         await self._note(ended, settled[: len(ended)])
         self._note_unreadable(unreadable, settled[len(ended) :])

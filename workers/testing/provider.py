@@ -108,6 +108,11 @@ class FakeProvider:
         self._port = 0
 
     @property
+    def port(self) -> int:
+        """Where it listens, once it has been entered."""
+        return self._port
+
+    @property
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self._port}/v1"
 
