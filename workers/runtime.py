@@ -143,7 +143,13 @@ async def turn_runtime(core: Core, quarantine: Quarantine | None = None) -> Asyn
         limiter = Limiter(core.state, core.keys)
         await limiter.install(settings.limits)
         desk = LimitDesk(
-            limiter, lanes, core.waker.wake, model=settings.model, fallback=settings.fallback_model, queue_of=queue_of
+            limiter,
+            lanes,
+            core.waker.wake,
+            model=settings.model,
+            fallback=settings.fallback_model,
+            queue_of=queue_of,
+            lease=settings.lease * 3,
         )
         await stack.enter_async_context(running(desk.run(), "limit-desk"))
         services = load_services(settings.services)

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import httpx
 
-from workers.chaos.records import Ended, Frame, Left, Recorder
+from workers.chaos.records import Ended, Frame, Left, Sink
 from workers.chaos.settings import SERVICE_KEY
 
 SERVICE = {"Authorization": f"Bearer {SERVICE_KEY}"}
@@ -76,7 +76,7 @@ class Client:
     event_id: str
     gateways: Sequence[str]
     habit: Habit
-    recorder: Recorder
+    recorder: Sink
     http: httpx.AsyncClient
     chance: random.Random
     last_id: str | None = None

@@ -11,6 +11,7 @@ import httpx
 
 from workers.chaos.deployment import Deployment, MakeSystem, deployed
 from workers.chaos.faults import Site, inject
+from workers.chaos.flood import flood
 from workers.chaos.load import Load
 from workers.chaos.model_server import DELAY_SECONDS
 from workers.chaos.plan import FIRST_SECONDS, plan
@@ -68,6 +69,9 @@ async def loaded(deployment: Deployment) -> AsyncIterator[Load]:
 async def _play(deployment: Deployment, load: Load, tell: Tell) -> None:
     """The load and the faults beside it, then rest."""
     settings = deployment.settings
+    if settings.flood:
+        tell(f"seed {settings.seed}: a flood of another tenant, before any fault …")
+        await flood(load)
     talking = asyncio.create_task(load.run())
     try:
         deadline = time.monotonic() + settings.seconds
@@ -88,6 +92,7 @@ async def _play(deployment: Deployment, load: Load, tell: Tell) -> None:
     deployment.model.mended = True
     for flaw in load.flaws:
         await load.publishers.redrive(flaw)
+        deployment.system.look_again(flaw.event_id)
         load.follow(flaw, random.Random(0))
     why = await _rest(deployment, load)
     await _hear(load)

@@ -13,8 +13,8 @@ from workers.testing.provider import Asked, FakeProvider, ProviderCall
 from workers.testing.provider_steps import Status, Step, Text, Tool
 from workers.testing.provider_wire import Json
 
-DELAY_SECONDS = 0.01
-"""Before each word."""
+DELAY_SECONDS = 0.02
+"""Before each word: some turns are under way at any time."""
 
 WORKER = re.compile(r"^/(?P<worker>[^/]+)/v1/")
 

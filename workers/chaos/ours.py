@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from schemas.chatkit import AssistantMessageItem, ThreadItem, UserMessageItem
+from schemas.outcome import EventState
 from schemas.records import EventStatus
 from workers.chaos.order import Order
 from workers.chaos.records import Case, Record, Remains, Said, Status, Stored
@@ -29,6 +30,7 @@ MODEL = "gpt-4.1"
 SHARDS = 8
 PREFIX = "ck"
 ITEMS = 200
+SHOWN = (EventState.DONE, EventState.CANCELLED)
 
 
 class OurSystem:
@@ -61,6 +63,7 @@ class OurSystem:
     def __init__(self, settings: RunSettings, folder: Path, state_url: str) -> None:
         self._settings, self._folder = settings, folder
         self._database = Database(self._database_url)
+        self._ended: set[str] = set()
         self._state = connect(state_url, max_connections=4)
         keys = Keys(PREFIX, SHARDS)
         self._limiter = Limiter(self._state, keys)
@@ -120,16 +123,24 @@ class OurSystem:
         }
 
     async def rest(self, cases: Mapping[str, Case]) -> Rest:
-        statuses = await self._statuses(cases)
+        statuses = await self._statuses([event_id for event_id in cases if event_id not in self._ended])
+        self._ended |= {event_id for event_id, status in statuses.items() if status.state.ended}
         unfinished = [event_id for event_id, status in statuses.items() if not status.state.ended]
         kept = await self._kept()
         return Rest(unfinished, ", ".join(f"{count} {name}" for name, count in kept.items() if count))
+
+    def look_again(self, event_id: str) -> None:
+        self._ended.discard(event_id)
 
     async def snapshot(self, cases: Mapping[str, Case], why: str) -> Sequence[Record]:
         depth = await self._lanes.depth()
         remains = Remains(time.time(), await self._kept(), depth.fenced_writes, why)
         statuses = await self._statuses(cases)
-        return [remains, *map(_status_of, statuses.values()), *await self._stored(cases)]
+        return [
+            remains,
+            *map(_status_of, statuses.values()),
+            *await self._stored([cases[id_] for id_, status in statuses.items() if status.state in SHOWN]),
+        ]
 
     async def close(self) -> None:
         await self._state.aclose()
@@ -152,12 +163,12 @@ class OurSystem:
         [model] = await self._limiter.status(MODEL)
         return {**kept, "reservations": model.in_flight, "in line": model.waiting}
 
-    async def _statuses(self, cases: Mapping[str, Case]) -> dict[str, EventStatus]:
-        found = {event_id: await self._lanes.status(event_id) for event_id in cases}
+    async def _statuses(self, event_ids: Iterable[str]) -> dict[str, EventStatus]:
+        found = {event_id: await self._lanes.status(event_id) for event_id in event_ids}
         return {event_id: one[0] for event_id, one in found.items() if one is not None}
 
-    async def _stored(self, cases: Mapping[str, Case]) -> list[Stored]:
-        threads = dict.fromkeys((case.thread_id, Owner(case.tenant, case.user)) for case in cases.values())
+    async def _stored(self, cases: Iterable[Case]) -> list[Stored]:
+        threads = dict.fromkeys((case.thread_id, Owner(case.tenant, case.user)) for case in cases)
         return [
             Stored(thread_id, tuple(await self._database.read(partial(_said_in, owner, thread_id))))
             for thread_id, owner in threads

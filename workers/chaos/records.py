@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, Protocol, TextIO
 
 from pydantic import TypeAdapter
 
@@ -226,6 +226,12 @@ Record = (
 KINDS: dict[str, type[Record]] = {kind.__name__: kind for kind in Record.__args__}
 
 
+class Sink(Protocol):
+    """Takes records."""
+
+    def write(self, *records: Record) -> None: ...
+
+
 @dataclass(slots=True)
 class Recorder:
     """Writes records as JSON lines, one file per kind, and forgets them."""
@@ -253,12 +259,12 @@ def line_of(record: Record) -> str:
 
 def read(folder: Path) -> list[Record]:
     """All records of a folder."""
-    return [
-        record for file in sorted(folder.glob("*.jsonl")) for record in _parse(file.read_text("utf-8").splitlines())
-    ]
+    texts = [file.read_text("utf-8") for file in sorted(folder.glob("*.jsonl"))]
+    return [record for text in texts for record in parse_lines(text.splitlines())]
 
 
-def _parse(lines: Iterable[str]) -> Iterator[Record]:
+def parse_lines(lines: Iterable[str]) -> Iterator[Record]:
+    """The records of lines."""
     adapters: dict[str, TypeAdapter[Record]] = {}
     for line in lines:
         fields: dict[str, Any] = json.loads(line)

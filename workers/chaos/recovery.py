@@ -7,6 +7,9 @@ from workers.chaos.checker.evidence import Evidence
 from workers.chaos.checker.order import signs_of_life
 from workers.chaos.records import Case, Injected
 
+LAG_SECONDS = 0.2
+"""What a worker may be behind its provider."""
+
 
 @dataclass(frozen=True, slots=True)
 class KindOfFault:
@@ -76,7 +79,7 @@ def _hit(run: Evidence, fault: Injected) -> Iterator[Case]:
     if subject is not None:
         yield subject
     for case in _under_way(run, fault.at):
-        calls = [call for call in run.calls[case.tag] if call.at <= fault.at <= call.ended_at]
+        calls = [call for call in run.calls[case.tag] if call.at <= fault.at <= call.ended_at + LAG_SECONDS]
         if case is not subject and (not fault.target.startswith("w") or any(c.worker == fault.target for c in calls)):
             yield case
 
@@ -86,5 +89,7 @@ def _under_way(run: Evidence, at: float) -> Iterator[Case]:
     statuses: Mapping[str, object] = run.statuses
     for case in run.cases.values():
         calls = run.calls.get(case.tag, ())
-        if case.event_id in statuses and calls and calls[0].at <= at <= calls[-1].ended_at:
+        if run.redriven(case.event_id):
+            continue  # between its two lives it was not under way
+        if case.event_id in statuses and calls and calls[0].at <= at <= calls[-1].ended_at + LAG_SECONDS:
             yield case

@@ -23,9 +23,13 @@ class Screen:
     def after(cls, frames: Iterable[str]) -> "Screen":
         """Play frames."""
         screen = cls()
-        for frame in frames:
-            screen.play(json.loads(frame))
+        screen.see(frames)
         return screen
+
+    def see(self, frames: Iterable[str]) -> None:
+        """Play more frames."""
+        for frame in frames:
+            self.play(json.loads(frame))
 
     def play(self, event: Any) -> None:
         """Play one frame."""

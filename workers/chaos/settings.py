@@ -23,6 +23,8 @@ class RunSettings:
     fsync: Fsync = "always"
     workers: int = 3
     gateways: int = 2
+    flood: bool = False
+    """Begin with a flood of another tenant, before any fault."""
 
     @property
     def turn_seconds(self) -> float:

@@ -62,6 +62,9 @@ class System(Protocol):
         """Whether everything has ended."""
         ...
 
+    def look_again(self, event_id: str) -> None:
+        """An event that had ended was given another life."""
+
     async def snapshot(self, cases: Mapping[str, Case], why: str) -> Sequence[Record]:
         """What it holds at the end; `why` it is not at rest, if it is not."""
         ...

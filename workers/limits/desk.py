@@ -41,9 +41,12 @@ class LimitDesk:
         model: str,
         fallback: str | None,
         queue_of: Callable[[Event], str],
+        lease: timedelta = LEASE,
     ) -> None:
+        """`lease`: how long a reservation outlives its worker. Longer than a lane's, whose next worker takes it over."""
         self._limiter, self._lanes, self._wake = limiter, lanes, wake
         self._model, self._fallback, self._queue_of = model, fallback, queue_of
+        self._lease = lease
         self._held: set[Reserved] = set()
         self._room = Room()
         self._corrected: dict[str, float] = {}
@@ -64,7 +67,7 @@ class LimitDesk:
             again=delivery.attempt > 1,
         )
         with _away():
-            answer = await self._limiter.reserve(ask, lease.token, LEASE)
+            answer = await self._limiter.reserve(ask, lease.token, self._lease)
         if isinstance(answer, Reserved):
             self._held.add(answer)
         return answer
@@ -123,10 +126,10 @@ class LimitDesk:
     async def run(self) -> None:
         """Renew what this process holds until cancelled."""
         while True:
-            await asyncio.sleep(LEASE.total_seconds() / 3)
+            await asyncio.sleep(self._lease.total_seconds() / 3)
             try:
-                async with asyncio.timeout(LEASE.total_seconds() / 3):
-                    await self._limiter.renew(list(self._held), LEASE)
+                async with asyncio.timeout(self._lease.total_seconds() / 3):
+                    await self._limiter.renew(list(self._held), self._lease)
             except STATE_ERRORS as error:
                 log.warning("limits_not_renewed", extra={"count": len(self._held), "error": type(error).__name__})
             raise_if_cancelled()
