@@ -103,7 +103,7 @@ async def _rest(deployment: Deployment, load: Load) -> str:
     """Wait until everything has ended; why it has not, if it has not in time."""
     deadline = time.monotonic() + deployment.settings.quiet_seconds
     while True:
-        rest = await deployment.system.rest(load.cases)
+        rest = await deployment.system.rest(load.publishers.kept)
         if rest.reached:
             return ""
         if time.monotonic() > deadline:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -122,10 +122,10 @@ class OurSystem:
             "OPENAI_API_KEY": "of-no-value",
         }
 
-    async def rest(self, cases: Mapping[str, Case]) -> Rest:
-        statuses = await self._statuses([event_id for event_id in cases if event_id not in self._ended])
+    async def rest(self, event_ids: Collection[str]) -> Rest:
+        statuses = await self._statuses([event_id for event_id in event_ids if event_id not in self._ended])
         self._ended |= {event_id for event_id, status in statuses.items() if status.state.ended}
-        unfinished = [event_id for event_id, status in statuses.items() if not status.state.ended]
+        unfinished = [event_id for event_id in event_ids if event_id not in self._ended]
         kept = await self._kept()
         return Rest(unfinished, ", ".join(f"{count} {name}" for name, count in kept.items() if count))
 

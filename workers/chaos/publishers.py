@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import httpx
@@ -76,6 +76,8 @@ class Publishers:
     http: httpx.AsyncClient
     recorder: Recorder
     chance: random.Random
+    kept: dict[str, None] = field(default_factory=dict)
+    """Ids of the events that were acknowledged."""
 
     async def publish(self, message: Message) -> bool:
         """Publish until it is acknowledged; False when nobody answered for a long time, or it was refused."""
@@ -92,6 +94,8 @@ class Publishers:
         told, thread_id = await (self._over_http(message) if message.way == "http" else self._over_queue(message))
         publication = Publication(message.event_id, at, time.time(), message.way, told, thread_id)
         self.recorder.write(publication)
+        if publication.acknowledged:
+            self.kept[message.event_id] = None
         return publication
 
     async def cancel(self, message: Message) -> bool:

@@ -1,6 +1,6 @@
 """What the suite asks of a deployment kind: ours, or the usual way. The parts around it are the same for both."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -58,8 +58,8 @@ class System(Protocol):
         """An HTTP server with the paths of `/v1/events` and `/readyz`."""
         ...
 
-    async def rest(self, cases: Mapping[str, Case]) -> Rest:
-        """Whether everything has ended."""
+    async def rest(self, event_ids: Collection[str]) -> Rest:
+        """Whether these have ended, and nothing else goes on."""
         ...
 
     def look_again(self, event_id: str) -> None:
