@@ -72,6 +72,7 @@ async def _play(deployment: Deployment, load: Load, tell: Tell) -> None:
     if settings.flood:
         tell(f"seed {settings.seed}: a flood of another tenant, before any fault …")
         await flood(load)
+        await _rest(deployment, load)
     talking = asyncio.create_task(load.run())
     try:
         deadline = time.monotonic() + settings.seconds

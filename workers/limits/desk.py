@@ -43,7 +43,7 @@ class LimitDesk:
         queue_of: Callable[[Event], str],
         lease: timedelta = LEASE,
     ) -> None:
-        """`lease`: how long a reservation outlives its worker; longer than a lane's, whose next worker takes it over."""
+        """`lease`: how long a reservation outlives its worker; longer than a lane's, whose next one takes it over."""
         self._limiter, self._lanes, self._wake = limiter, lanes, wake
         self._model, self._fallback, self._queue_of = model, fallback, queue_of
         self._lease = lease
