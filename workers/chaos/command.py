@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from workers.chaos.conduct import Tell, run
-from workers.chaos.deployment import run_folder
+from workers.chaos.deployment import MakeSystem, run_folder
 from workers.chaos.ours import OurSystem
 from workers.chaos.plan import FaultKind
 from workers.chaos.report import Report
 from workers.chaos.settings import Fsync, RunSettings
+from workers.chaos.usual.system import UsualSystem
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,19 +24,28 @@ class Options:
     lease_seconds: float
     fsync: Fsync
     keep: Path | None
+    flood: bool = False
+    baseline: bool = False
 
 
-async def run_all(options: Options, tell: Tell) -> Report:
-    """Run every seed, one after another.
+async def run_all(options: Options, tell: Tell) -> list[Report]:
+    """Run every seed, one after another; with `baseline` against the usual way as well. Ours is the first report.
 
     Raises:
         ChaosError: the suite could not do its work.
     """
+    systems: list[tuple[str, MakeSystem]] = [("ours", OurSystem)]
+    if options.baseline:
+        systems.append(("usual", UsualSystem))
+    return [await _run_seeds(name, system, options, tell) for name, system in systems]
+
+
+async def _run_seeds(name: str, system: MakeSystem, options: Options, tell: Tell) -> Report:
     runs = []
     for seed in range(options.seed, options.seed + options.seeds):
-        settings = RunSettings(seed, options.seconds, options.lease_seconds, options.fsync)
-        with run_folder(options.keep / f"seed-{seed}" if options.keep else None) as folder:
-            runs.append(await run(settings, OurSystem, folder, tell))
+        settings = RunSettings(seed, options.seconds, options.lease_seconds, options.fsync, flood=options.flood)
+        with run_folder(options.keep / f"{name}-{seed}" if options.keep else None) as folder:
+            runs.append(await run(settings, system, folder, tell))
     return Report.of(runs)
 
 

@@ -12,6 +12,7 @@ MESSAGES = 6
 EVERY_SECONDS = 0.25
 TIMES = 100
 WORDS = 2
+TOGETHER = 32
 EXPIRES = timedelta(seconds=3)
 """What of the flood is not answered by then need not be: it is dropped, for the run to go on."""
 
@@ -40,4 +41,10 @@ async def _pour(load: Load) -> None:
     ]
     for message in messages:
         load.note(message, "flood")
-    await asyncio.gather(*(load.publishers.publish(message) for message in messages))
+    at_once = asyncio.Semaphore(TOGETHER)
+
+    async def publish(message: Message) -> None:
+        async with at_once:
+            await load.publishers.publish(message)
+
+    await asyncio.gather(*(publish(message) for message in messages))

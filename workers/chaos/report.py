@@ -9,6 +9,8 @@ from workers.chaos.checker.evidence import Evidence
 from workers.chaos.records import Record
 from workers.chaos.recovery import Figures, figures_of
 
+MARKS = {Verdict.PASS: "pass", Verdict.FAIL: "FAIL", Verdict.NOT_TESTED: "-"}
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -77,3 +79,17 @@ class Report:
             },
             "figures": asdict(self.figures),
         }
+
+
+def compared(reports: Sequence[Report]) -> Iterator[str]:
+    """A row for each deployment kind: every invariant over all seeds, and what was lost."""
+    invariants = [(finding.number, finding.invariant) for finding in next(iter(reports[0].findings.values()))]
+    width = max(len(report.system) for report in reports) + 2
+    heads = "".join(f"{number:>6}" for number, _ in invariants)
+    yield f"{'':<{width}}{heads}{'lost':>8}{'worst recovery':>17}"
+    for report in reports:
+        marks = "".join(f"{MARKS[report.verdict(number)]:>6}" for number, _ in invariants)
+        worst = max((kind.worst_seconds or 0.0 for kind in report.figures.kinds), default=0.0)
+        yield f"{report.system:<{width}}{marks}{report.figures.lost:>8}{f'{worst:.1f} s':>17}"
+    yield ""
+    yield from (f"{number:>3}  {invariant}" for number, invariant in invariants)

@@ -1,6 +1,7 @@
 """`chaos`: a deployment of its own under faults from a seed, and whether it held."""
 
 import asyncio
+import signal
 from pathlib import Path
 
 import click
@@ -25,6 +26,8 @@ from workers.cli.command import Command, Output
     help="Redis' appendfsync: with everysec, what a kill loses is counted.",
 )
 @click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Folder that keeps records and logs.")
+@click.option("--flood/--no-flood", default=True, show_default=True, help="Begin each run with a flood of one tenant.")
+@click.option("--baseline", is_flag=True, help="Do the same to the usual way: Celery's acks_late and Redis pub/sub.")
 @click.option("--list", "list_kinds", is_flag=True, help="List the kinds of faults, and end.")
 @click.pass_context
 def command(
@@ -35,6 +38,8 @@ def command(
     lease: float,
     fsync: str,
     keep: Path | None,
+    flood: bool,
+    baseline: bool,
     list_kinds: bool,
 ) -> None:
     """Start a Redis, workers, gateways, a fake model and clients here, break them, and check what may never happen.
@@ -42,12 +47,26 @@ def command(
     Everything is on free ports of the loopback address and ends with the command. Exit code 1: an invariant failed.
     """
     from workers.chaos.command import Options, list_faults, run_all
+    from workers.chaos.report import compared
 
     output: Output = ctx.obj
     if list_kinds:
         list_faults(output.record)
         return
-    options = Options(seed, seeds, minutes * 60, lease, "always" if fsync == "always" else "everysec", keep)
-    report = asyncio.run(run_all(options, output.note))
-    output.record(report.record(), "\n".join(report.lines()))
-    ctx.exit(0 if report.passed else 1)
+    options = Options(
+        seed=seed,
+        seeds=seeds,
+        seconds=minutes * 60,
+        lease_seconds=lease,
+        fsync="always" if fsync == "always" else "everysec",
+        keep=keep,
+        flood=flood,
+        baseline=baseline,
+    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends all that was started, as Ctrl-C does
+    reports = asyncio.run(run_all(options, output.note))
+    for report in reports:
+        output.record(report.record(), "\n".join([*report.lines(), ""]))
+    if baseline and not output.as_json:
+        output.record({}, "\n".join(compared(reports)))
+    ctx.exit(0 if reports[0].passed else 1)

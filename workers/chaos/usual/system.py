@@ -16,7 +16,7 @@ from workers.chaos.system import Places, Rest
 from workers.chaos.usual.board import URL, key_of, thread_of
 from workers.chaos.usual.worker import RATE, TURN_SECONDS, VISIBILITY_SECONDS
 
-ENDED = ("done", "dead")
+ENDED = ("done", "dead", "cancelled")
 VISIBILITY_LEASES = 5
 """The visibility timeout, in leases: shorter, and healthy turns are run twice."""
 

@@ -59,11 +59,13 @@ async def show(id_: str) -> dict[str, Any]:
 
 @web.post("/v1/events/{id_}/cancel")
 async def cancel(id_: str) -> JSONResponse:
-    """Celery's own way: a task that has not begun never will."""
+    """The page is told at once; Celery keeps a task that has not begun from beginning."""
     found = await _answer(id_)
     if b"ended_at" in found:
         raise HTTPException(409)
     web.state.celery.control.revoke(id_)
+    await web.state.redis.hset(key_of(id_), mapping={"state": "cancelled", "ended_at": time.time(), "text": ""})
+    await web.state.redis.publish(channel_of(id_), json.dumps({"end": "cancelled"}))
     return JSONResponse({"id": id_}, 202)
 
 
