@@ -14,7 +14,7 @@ from workers.chaos.story import CaseText, Kind
 PAUSE_SECONDS = (0.3, 1.2)
 MESSAGES = (2, 4)
 WORDS = (12, 40)
-LONG_WORDS = 120
+LONG_WORDS = 60
 TALKERS = 4
 HTTP_SHARE = 0.5
 FLAW_SHARE, CANCEL_SHARE, DUPLICATE_SHARE = 0.06, 0.08, 0.15

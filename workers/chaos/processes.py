@@ -86,18 +86,19 @@ class Processes:
     async def __aenter__(self) -> Self:
         """Start the fork server; it loads while others start."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._server = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            MODULE,
-            *self.preload,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=(self.folder / "fork-server.log").open("wb"),
-            env={**os.environ, **self.environment},
-            start_new_session=True,
-        )
+        with (self.folder / "fork-server.log").open("wb") as log:
+            self._server = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                "-m",
+                MODULE,
+                *self.preload,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, **self.environment},
+                start_new_session=True,
+            )
         self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._watch())]
         return self
 

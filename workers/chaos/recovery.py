@@ -8,7 +8,7 @@ from workers.chaos.checker.order import signs_of_life
 from workers.chaos.records import Case, Injected
 
 LAG_SECONDS = 0.2
-"""What a worker may be behind its provider."""
+"""What a worker may be behind its provider, and a client behind its worker: what is seen sooner was under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def recovery_seconds(run: Evidence, fault: Injected) -> float | None:
     for case in _hit(run, fault):
         status = run.statuses.get(case.event_id)
         if status is None or status.ended_at is None or status.ended_at > since:
-            signs = [at for at in signs_of_life(run, case) if at > since]
+            signs = [at for at in signs_of_life(run, case) if at > since + LAG_SECONDS]
             took.append(min(signs, default=run.remains.at) - since)
     return max(took, default=None)
 
