@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workers import failpoints
+from workers.agents.durable_tools import idempotency_key
 from workers.agents.ports import ServiceRecord
 from workers.chaos.records import Effect, line_of
 from workers.failpoints import FailPoint
@@ -22,7 +23,7 @@ class RecordingServices:
         self._file, self._worker = file, worker
 
     async def look_up(self, kind: str, key: str, *, tenant: str, user: str) -> ServiceRecord | None:
-        line = line_of(Effect(key, None, self._worker, time.time()))
+        line = line_of(Effect(key, idempotency_key(), self._worker, time.time()))
         file = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.write(file, line.encode())  # one write, so that a kill leaves a whole line or none
         os.close(file)
