@@ -1,6 +1,6 @@
 """How long it took until something of what a fault had hit was seen again."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from workers.chaos.checker.evidence import Evidence
@@ -67,29 +67,17 @@ def recovery_seconds(run: Evidence, fault: Injected) -> float | None:
     took = []
     for case in _hit(run, fault):
         status = run.statuses.get(case.event_id)
-        if status is None or status.ended_at is None or status.ended_at > since:
+        if status is None or status.ended_at is None or status.ended_at > since + LAG_SECONDS:
             signs = [at for at in signs_of_life(run, case) if at > since + LAG_SECONDS]
             took.append(min(signs, default=run.remains.at) - since)
     return max(took, default=None)
 
 
 def _hit(run: Evidence, fault: Injected) -> Iterator[Case]:
-    """The events that were under way where it struck: at its worker, or everywhere if it has no place."""
-    subject = run.cases.get(fault.subject)
-    if subject is not None:
-        yield subject
-    for case in _under_way(run, fault.at):
-        calls = [call for call in run.calls[case.tag] if call.at <= fault.at <= call.ended_at + LAG_SECONDS]
-        if case is not subject and (not fault.target.startswith("w") or any(c.worker == fault.target for c in calls)):
-            yield case
-
-
-def _under_way(run: Evidence, at: float) -> Iterator[Case]:
-    """The events that had been begun and had not ended."""
-    statuses: Mapping[str, object] = run.statuses
+    """The events that were running where it struck, at its worker or everywhere if it has no place, and the one that
+    it names."""
     for case in run.cases.values():
-        calls = run.calls.get(case.tag, ())
-        if run.redriven(case.event_id):
-            continue  # between its two lives it was not under way
-        if case.event_id in statuses and calls and calls[0].at <= at <= calls[-1].ended_at + LAG_SECONDS:
+        open_ = [call for call in run.calls.get(case.tag, ()) if call.at <= fault.at <= call.ended_at + LAG_SECONDS]
+        here = any(call.worker == fault.target or not fault.target.startswith("w") for call in open_)
+        if (here or case.event_id == fault.subject) and not run.redriven(case.event_id):
             yield case
