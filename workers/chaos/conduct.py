@@ -14,7 +14,7 @@ from workers.chaos.faults import Site, inject
 from workers.chaos.flood import flood
 from workers.chaos.load import Load
 from workers.chaos.model_server import DELAY_SECONDS
-from workers.chaos.plan import FIRST_SECONDS, plan
+from workers.chaos.plan import FIRST_SECONDS, LEAST_FAULTS, plan
 from workers.chaos.publishers import Publishers
 from workers.chaos.records import Record, Recorder, Setup, read
 from workers.chaos.settings import CONCURRENCY, RPM, RunSettings
@@ -77,8 +77,8 @@ async def _play(deployment: Deployment, load: Load, tell: Tell) -> None:
     try:
         deadline = time.monotonic() + settings.seconds
         await asyncio.sleep(FIRST_SECONDS)
-        for fault in plan(settings.seed, settings.lease_seconds):
-            if time.monotonic() > deadline:
+        for number, fault in enumerate(plan(settings.seed, settings.lease_seconds)):
+            if time.monotonic() > deadline and number >= LEAST_FAULTS:
                 break
             await inject(Site(deployment, load), fault)
             await asyncio.sleep(fault.pause)

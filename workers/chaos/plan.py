@@ -14,6 +14,10 @@ PAUSE_SECONDS = (0.3, 0.8)
 """Between a fault that has healed and the next one, in leases: some things recover in time, some are hit again."""
 
 
+LEAST_FAULTS = 12
+"""Faults of a run, however slow the machine: three runs of neighbouring seeds are to see every kind."""
+
+
 class FaultKind(StrEnum):
     """Everything that is done to a deployment."""
 

@@ -26,8 +26,8 @@ def test_recovery_lasts_from_the_healing_to_the_next_sign_of_life_of_what_was_hi
     run = Evidence(clean_run().records)
     hit = Injected(FaultKind.STATE_RESET, 15.05, None, "w2", hit=True)
     healed = Injected(FaultKind.STATE_LATENCY, 15.05, 15.25, "w2", hit=True)
-    assert round(recovery_seconds(run, hit) or 0, 2) == 0.05
-    assert round(recovery_seconds(run, healed) or 0, 2) == 0.05
+    assert round(recovery_seconds(run, hit) or 0, 2) == 0.25
+    assert round(recovery_seconds(run, healed) or 0, 2) == 0.75
 
 
 def test_a_fault_hits_the_events_of_its_worker_and_the_one_that_it_names() -> None:
