@@ -106,7 +106,7 @@ def moves_again(evidence: Evidence) -> Finding:
 
 def moves_seconds(lease_seconds: float) -> float:
     """What is called seconds: some leases, and the time that a half-open connection takes to be found out."""
-    return 10 + 2 * lease_seconds
+    return 15 + 2 * lease_seconds
 
 
 def signs_of_life(evidence: Evidence, case: Case) -> Iterator[float]:
