@@ -25,6 +25,9 @@ def make_app(settings: Settings) -> Celery:
         broker_url=settings.broker_url,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # 100 by default: a worker must outlive a long outage
+        broker_channel_error_retry=True,  # a Redis that turns into a replica answers READONLY: connect again, don't die
+        broker_heartbeat=6,  # 120 by default: a half-open connection would hide for minutes
+        worker_consumer="workers.pool.consumer:PromptConsumer",
         broker_transport_options=transport_options(settings),
         broker_use_ssl=tls_options(settings.broker_url),
         accept_content=["json"],
@@ -43,6 +46,7 @@ def make_app(settings: Settings) -> Celery:
         worker_redirect_stdouts=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,  # the lease, not the connection, owns a turn
     )
+    app.events.dispatcher_cls = "workers.pool.dispatcher:BriefDispatcher"
     worker = WorkerProcess(settings, app)
     tasks.register(app, worker)
     install_ingest(app, loop_of=running_loop, admission_of=lambda: worker.runtime.admission)

@@ -52,15 +52,18 @@ def queues(settings: Settings) -> list[Queue]:
 
 
 def transport_options(settings: Settings) -> dict[str, Any]:
-    """Bounded waits on the broker's connections. kombu's defaults wait for ever on a dead one."""
+    """Bounded waits on the broker's connections. kombu's defaults wait for ever on a dead one.
+
+    On AMQP heartbeats (`broker_heartbeat`) do it, and py-amqp's TCP_USER_TIMEOUT of a second for what is sent."""
     if settings.broker_url.startswith("amqp"):
         return {"confirm_publish": False}
     return {
         # What a worker that was killed has taken comes back after this. No message is held for as long: turns are
         # acknowledged when they begin, ingested events when they are kept; and taking one twice does no harm.
         "visibility_timeout": 300,
-        "socket_timeout": 15,
-        "socket_connect_timeout": 5,
+        # A half-open connection is found out after two health checks, or by the first command that it swallows.
+        "socket_timeout": 3,
+        "socket_connect_timeout": 3,
         "socket_keepalive": True,
-        "health_check_interval": 10,
+        "health_check_interval": 2,
     }

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that a test can freeze (half-open: bytes go in and nothing comes out) or cut."""
+"""A TCP proxy on loopback: a test can freeze it (bytes wait), cut it, make it half-open (bytes vanish), move it."""
 
 import asyncio
 import threading
@@ -20,6 +20,8 @@ class TcpProxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._lost: set[asyncio.StreamWriter] = set()
+        self._swallowing = False
         self.connections = 0
         self.port = 0
 
@@ -46,6 +48,19 @@ class TcpProxy:
     def thaw(self) -> None:
         self._loop.call_soon_threadsafe(self._flowing.set)
 
+    def swallow(self) -> None:
+        """Be a network that has forgotten its connections: what is sent on them, and on new ones, vanishes both ways,
+        and nobody is told."""
+        self._loop.call_soon_threadsafe(self._lose_all)
+
+    def heal(self) -> None:
+        """Serve new connections. Those that were open stay half-open for ever."""
+        self._loop.call_soon_threadsafe(setattr, self, "_swallowing", False)
+
+    def point_to(self, target_port: int) -> None:
+        """Have new connections reach another server, as a moved address does; open ones stay where they are."""
+        self._target_port = target_port
+
     def cut(self) -> None:
         """Close all connections; new ones are served."""
         self._loop.call_soon_threadsafe(self._close_all)
@@ -53,6 +68,10 @@ class TcpProxy:
     def _close_all(self) -> None:
         for writer in self._writers:
             writer.close()
+
+    def _lose_all(self) -> None:
+        self._swallowing = True
+        self._lost.update(self._writers)
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(5)
@@ -66,19 +85,27 @@ class TcpProxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self._writers.add(writer)
+        if self._swallowing:
+            self._lost.add(writer)
+            await self._pipe(reader, writer)
+            return
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
         except OSError:
             writer.close()
             return
         self._writers.add(far_writer)
-        await asyncio.gather(self._pipe(reader, far_writer), self._pipe(far_reader, writer))
+        with suppress(asyncio.CancelledError):  # the end of the proxy; else asyncio complains of it
+            await asyncio.gather(self._pipe(reader, far_writer), self._pipe(far_reader, writer))
 
     async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.CancelledError):
             while data := await reader.read(65_536):
                 await self._flowing.wait()
-                writer.write(data)
-                await writer.drain()
+                if writer not in self._lost:
+                    writer.write(data)
+                    await writer.drain()
+        if writer in self._lost:
+            return  # not even the end of the connection comes through
         writer.close()
         self._writers.discard(writer)

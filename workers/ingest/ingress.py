@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from workers.cancellation import raise_if_cancelled
 from workers.ingest.admission import Admission, Work
 from workers.ingest.drain_lease import DrainLease
+from workers.lanes.wary import WaryPool
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +31,11 @@ Entry = tuple[bytes, dict[bytes, bytes]]
 
 def connect_ingress(url: str) -> Redis:
     """A client of its own for the drain: its blocking read must not take a connection from anybody else."""
-    pool = BlockingConnectionPool.from_url(
+    pool = WaryPool.from_url(
         url,
         max_connections=4,
         timeout=5,
-        socket_timeout=BLOCK.total_seconds() + 4,  # longer than the blocking read
+        socket_timeout=BLOCK.total_seconds() + 2,  # longer than the blocking read
         socket_connect_timeout=3,
         socket_keepalive=True,
         health_check_interval=15,

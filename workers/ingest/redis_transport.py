@@ -22,6 +22,8 @@ from kombu.transport import redis as kombu_redis
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
+from workers.ingest.wary_broker import WaryConnection, WaryPool, WarySslConnection
+
 log = logging.getLogger(__name__)
 
 TAKE = (files("workers.ingest") / "take.lua").read_text(encoding="utf-8")
@@ -101,11 +103,21 @@ class GroupedQoS(kombu_redis.QoS):
 class GuardedChannel(kombu_redis.Channel):
     """A channel whose pops hand what is no message to the sink."""
 
+    connection_class = WaryConnection
+    connection_class_ssl = WarySslConnection
+
     QoS = GroupedQoS
     qos: GroupedQoS
     sink: Sink
     _kept: Any = None
     _script: Any = None
+
+    def _get_pool(self, asynchronous: bool = False) -> Any:
+        if asynchronous:  # of the connections that are waited on; kombu itself looks whether they answer
+            return super()._get_pool(asynchronous)  # type: ignore[no-untyped-call]  # kombu has no types
+        parameters = self._connparams()  # type: ignore[no-untyped-call]  # same
+        self.keyprefix_fanout = self.keyprefix_fanout.format(db=parameters["db"])
+        return WaryPool(**parameters)
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:
