@@ -59,6 +59,7 @@ class ParkReason(StrEnum):
     RETRY_BUDGET = "retry_budget"
     LIMITER_AWAY = "limiter_away"
     DATABASE = "database"
+    STATE_AWAY = "state_away"
 
 
 class ReleaseReason(StrEnum):

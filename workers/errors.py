@@ -14,6 +14,7 @@ schemas.errors.WorkersError
 │   ├── AuthenticationError  401: park, ask to sign in again
 │   └── PermanentError       400, 404, 422, refusal, guardrail: no retry
 ├── LimiterAwayError         the limits cannot be asked: no model is called
+├── StateAwayError           the lanes' Redis cannot be reached, or is full: wait, spend no attempt
 └── DatabaseError            the conversation store cannot be reached: retry
 """
 
@@ -103,6 +104,13 @@ class LimiterAwayError(CallError):
     """The limits cannot be asked, so nothing is known of what may be used: fail closed."""
 
     reason = "limiter_away"
+    retryable = True
+
+
+class StateAwayError(CallError):
+    """The state cannot be reached, takes no more, or has lost a part of the turn with a failover."""
+
+    reason = "state_away"
     retryable = True
 
 

@@ -25,8 +25,10 @@ from workers.dispatch import Dispatcher
 from workers.ends import Ends
 from workers.errors import TransientError
 from workers.failpoints import FailPoint
+from workers.lanes.connection import STATE_ERRORS
 from workers.lanes.keeper import LeaseKeeper
 from workers.lanes.lanes import Lanes
+from workers.lanes.patience import persistently
 from workers.lanes.ports import Waker
 from workers.lanes.records import Begun, NotBegun, Settled, Settlement, SettleRefused, Start
 from workers.policies.delivery import Delivery, StopSignal
@@ -79,7 +81,11 @@ class EventRunner:
             over_time: asked when the run is cancelled: whether it took too long, which spends an attempt. Otherwise the
                 worker is about to end, which spends none.
         """
-        [begun] = await self._lanes.begin([Start(lane, event_id, token=uuid.uuid4().hex)])
+        try:
+            [begun] = await self._lanes.begin([Start(lane, event_id, token=uuid.uuid4().hex)])
+        except STATE_ERRORS as error:
+            log.warning("event_not_begun", extra={"event_id": event_id, "error": type(error).__name__})
+            return NothingToDo("state_away")  # its alarm wakes it again
         if isinstance(begun, NotBegun):
             return NothingToDo(begun.why)
         failpoints.hit(FailPoint.AFTER_BEGIN, subject=event_id)
@@ -132,7 +138,10 @@ class EventRunner:
         frames = await self._taken_back(delivery) if isinstance(outcome, Dropped | DeadLettered) else ()
         point = FailPoint.IN_DEAD_LETTER if isinstance(outcome, DeadLettered) else FailPoint.BEFORE_SETTLE
         failpoints.hit(point, subject=delivery.lease.event_id)
-        [settled] = await self._lanes.settle([self._settler.settlement(delivery, outcome, utc_now(), frames)])
+        settlement = self._settler.settlement(delivery, outcome, utc_now(), frames)
+        # Until it is told, or the process ends: if it were given up, the lane would wait for the end of the lease, and
+        # the event would count as one that has killed its worker. Whoever takes it over meanwhile makes this one stale.
+        [settled] = await persistently(lambda: self._lanes.settle([settlement]), told="event_not_settled")
         match settled:
             case SettleRefused(why):
                 log.warning("settle_refused", extra={"event_id": delivery.lease.event_id, "reason": why})

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from workers.agents.models import build_model
@@ -32,6 +33,7 @@ from workers.lanes.deployment import keys_of, lanes_of
 from workers.lanes.keeper import LeaseKeeper
 from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes
+from workers.lanes.refusals import Refusals
 from workers.lanes.roll import Roll
 from workers.lanes.sweeper import Sweeper
 from workers.light_turn import LightTurn
@@ -142,6 +144,7 @@ async def turn_runtime(core: Core, quarantine: Quarantine | None = None) -> Asyn
         stack.push_async_callback(writer.close)
         limiter = Limiter(core.state, core.keys)
         await limiter.install(settings.limits)
+        refusals = Refusals(core.state, core.keys)
         desk = LimitDesk(
             limiter,
             lanes,
@@ -150,6 +153,7 @@ async def turn_runtime(core: Core, quarantine: Quarantine | None = None) -> Asyn
             fallback=settings.fallback_model,
             queue_of=queue_of,
             lease=settings.lease * 3,
+            on_stale=partial(refusals.note, "limits"),
         )
         await stack.enter_async_context(running(desk.run(), "limit-desk"))
         services = load_services(settings.services)
@@ -166,6 +170,7 @@ async def turn_runtime(core: Core, quarantine: Quarantine | None = None) -> Asyn
             AgentResponder(teams[settings.model], others=teams),
             streams,
             longest=timedelta(seconds=settings.turn_seconds),
+            on_stale=partial(refusals.note, "store"),
         )
         yield TurnParts(Dispatcher(settings, turns, LightTurn(light, streams), desk, quarantine), light, streams, desk)
 

@@ -147,7 +147,7 @@ async def test_messages_that_get_lost_lose_no_frame(
     handed_out = Subscriptions._hand_out
     count = 0
 
-    def lossy(self: Subscriptions, kind: str, channel: bytes | None, data: bytes) -> None:
+    def lossy(self: Subscriptions, kind: str, channel: bytes, data: bytes) -> None:
         nonlocal count
         count += 1
         if kind != "message" or count % 3:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from datetime import timedelta
 
@@ -66,6 +66,7 @@ class TurnHandler:
         longest: how long a turn may take.
         actions: widget actions that code handles; the agents are told of all others.
         transcriber: for `input.transcribe`; without one it is refused.
+        on_stale: told, from any thread, the id of an event of which the store has refused a write.
     """
 
     def __init__(
@@ -77,7 +78,9 @@ class TurnHandler:
         longest: timedelta,
         actions: ActionHandlers = NO_ACTIONS,
         transcriber: Transcriber | None = None,
+        on_stale: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._on_stale = on_stale
         self._database, self._frames = database, frames
         self._responder, self._actions, self._transcriber = responder, actions, transcriber
         self._longest_seconds = longest.total_seconds()
@@ -135,7 +138,7 @@ class TurnHandler:
                 await self._show_stored(delivery.event, store, frames)
 
     def _store(self, delivery: Delivery, context: TurnContext) -> TurnStore:
-        return TurnStore(self._database, context.owner, context.event_id, delivery.lease.epoch)
+        return TurnStore(self._database, context.owner, context.event_id, delivery.lease.epoch, self._on_stale)
 
     async def _open(self, delivery: Delivery, store: TurnStore) -> None:
         event = delivery.event

@@ -3,6 +3,9 @@
 A transaction costs CPU, and a turn that fails must leave nothing half done behind.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from chatkit.store import NotFoundError
 from sqlalchemy import Connection
 
@@ -12,6 +15,7 @@ from workers.chat.context import TurnContext
 from workers.chat.database import Database
 from workers.chat.store import IdStore
 from workers.chat.view import ThreadView
+from workers.errors import LeaseLostError
 from workers.lanes.records import Owner
 
 WINDOW = 100
@@ -21,8 +25,16 @@ WINDOW = 100
 class TurnStore(IdStore):
     """The thread of one turn, as the turn sees it."""
 
-    def __init__(self, database: Database, owner: Owner, event_id: str, epoch: int) -> None:
-        self._database = database
+    def __init__(
+        self,
+        database: Database,
+        owner: Owner,
+        event_id: str,
+        epoch: int,
+        on_stale: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`on_stale` is told of each refused write, in whatever thread it was tried."""
+        self._database, self._on_stale = database, on_stale
         self._owner, self._event_id, self._epoch = owner, event_id, epoch
         self._thread: ThreadMetadata | None = None
         self._saved: ThreadMetadata | None = None
@@ -166,7 +178,9 @@ class TurnStore(IdStore):
     ) -> tuple[ThreadMetadata, rows.Window] | None:
         """One transaction: is it answered, is the thread ours, and what is in it."""
         fence.check_unanswered(connection, self._owner, self._event_id)
-        if not fence.claim(connection, self._owner, thread_id, self._epoch, missing_ok=create):
+        with self._told_of_refusal():
+            claimed = fence.claim(connection, self._owner, thread_id, self._epoch, missing_ok=create)
+        if not claimed:
             return None
         thread = rows.load_thread(connection, self._owner, thread_id)
         return thread, rows.items_before(connection, self._owner, thread_id, None, WINDOW)
@@ -174,11 +188,12 @@ class TurnStore(IdStore):
     def _write(self, connection: Connection, thread: ThreadMetadata, *, final: bool) -> None:
         """One transaction: the thread first, which is the fence, then what hangs on it."""
         insert = self._database.insert
-        if self._saved is None:
-            fence.check_unanswered(connection, self._owner, self._event_id)
-            fence.create_thread(connection, insert, self._owner, thread, self._epoch)
-        else:
-            fence.change_thread(connection, self._owner, self._saved, thread, self._epoch)
+        with self._told_of_refusal():
+            if self._saved is None:
+                fence.check_unanswered(connection, self._owner, self._event_id)
+                fence.create_thread(connection, insert, self._owner, thread, self._epoch)
+            else:
+                fence.change_thread(connection, self._owner, self._saved, thread, self._epoch)
         rows.delete_items(connection, self._owner, thread.id, self.view.deleted())
         written = [rows.ItemRow(item, self._event_id) for item in self.view.written()]
         rows.write_items(connection, insert, self._owner, thread.id, written)
@@ -186,3 +201,12 @@ class TurnStore(IdStore):
             attachment_rows.save_attachment(connection, insert, self._owner, attachment)
         if final:
             fence.mark_answered(connection, insert, self._owner, self._event_id, thread.id)
+
+    @contextmanager
+    def _told_of_refusal(self) -> Iterator[None]:
+        """Where the refusal happens, since a turn that has lost its lease may not wait for the answer any more."""
+        try:
+            yield
+        except LeaseLostError:
+            self._on_stale(self._event_id)
+            raise

@@ -78,6 +78,7 @@ async def read(lanes: "Lanes", roll: "Roll", limiter: "Limiter", model: str) -> 
         "dead": dict(depth.dead),
         "dead_kept": depth.dead_kept,
         "fenced_writes": depth.fenced_writes,
+        "fenced": dict(depth.fenced),
         "paused": [str(paused) for paused in await lanes.pauses.all()],
         "models": {one.model: brief(one) for one in await limiter.status(model)},
         "workers": await roll.names(),

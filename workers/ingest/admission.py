@@ -3,24 +3,23 @@
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import compress
-from typing import TypeVar
 
 from schemas.errors import InvalidEventError
 from schemas.events import Event, check_fields, parse_event
 from schemas.outcome import DeadReason
 from schemas.records import DeadLetter
 from workers import failpoints
-from workers.cancellation import raise_if_cancelled
 from workers.errors import TransientError
 from workers.failpoints import FailPoint
 from workers.ingest.intake import Answer, Intake
 from workers.ingest.letters import invalid_letter, json_bytes
 from workers.ingest.ports import Graveyard, Mourner
 from workers.lanes.connection import STATE_ERRORS
+from workers.lanes.patience import persistently
 from workers.lanes.records import Accepted, Refused
 from workers.policies.dead_letter import bug_record
 from workers.settle import dead_letter
@@ -35,8 +34,6 @@ STATE_AWAY = (*STATE_ERRORS, TransientError)
 
 MIN_PAUSE_SECONDS = 0.05
 MAX_PAUSE_SECONDS = 5.0
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -107,7 +104,7 @@ class Admission:
         """Accept the events and bury the letters; returns when nothing of them can be lost."""
         pause = MIN_PAUSE_SECONDS
         while work.events:
-            answers = await self._persistently(lambda: self._submit(work))
+            answers = await persistently(lambda: self._submit(work), told="ingest_waits", errors=STATE_AWAY)
             answered = zip(work.events, answers, strict=True)
             waiting = [event for event, answer in answered if not self._place(event, answer, work)]
             if waiting:
@@ -123,7 +120,7 @@ class Admission:
         """Keep dead letters, however long it takes."""
         if letters:
             failpoints.hit(FailPoint.IN_DEAD_LETTER)
-            new = await self._persistently(lambda: self._graveyard.bury(letters))
+            new = await persistently(lambda: self._graveyard.bury(letters), told="ingest_waits", errors=STATE_AWAY)
             if self._mourner is not None:  # a message that comes again is kept, and told of, once
                 self._mourner.buried(list(compress(letters, new)))
 
@@ -163,18 +160,6 @@ class Admission:
         except Exception as error:  # noqa: BLE001  # the dead-letter net of the ways in
             record = bug_record(error)
             return self._refused(event, DeadReason.BUG, f"{record.kind}: {record.message}")
-
-    async def _persistently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Call again while the state is away."""
-        pause = MIN_PAUSE_SECONDS
-        while True:
-            try:
-                return await call()
-            except STATE_AWAY as error:
-                raise_if_cancelled()
-                log.warning("ingest_waits", extra={"reason": "state_away", "error": type(error).__name__})
-                await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311  # jitter
-                pause = min(MAX_PAUSE_SECONDS, pause * 2)
 
     def _refused(self, event: Event, reason: DeadReason, error: str) -> DeadLetter:
         return dead_letter(event, reason, error, worker=self._worker, now=self._now())

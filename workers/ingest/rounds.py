@@ -18,6 +18,7 @@ from workers.ends import Ends
 from workers.errors import TransientError
 from workers.failpoints import FailPoint
 from workers.ingest.ports import IntakeLanes, LightPolicies
+from workers.lanes.patience import persistently
 from workers.lanes.ports import Waker
 from workers.lanes.records import Begun, Settled, Settlement, SettleRefused, Start, Wake
 from workers.policies.batch import LightBatch, LightResult
@@ -61,7 +62,7 @@ class LightRounds:
         self._ends = ends
         self._lanes, self._waker, self._light = lanes, waker, light
         self._policies, self._settler, self._now = policies, settler, now
-        self._deadline_seconds = lease.total_seconds() * DEADLINE
+        self._lease, self._deadline_seconds = lease, lease.total_seconds() * DEADLINE
         self._heads: deque[Wake] = deque()
         self._known: dict[str, Event] = {}
         self._wanted = asyncio.Event()
@@ -132,7 +133,9 @@ class LightRounds:
         ]
         settlements = [self._settler.settlement(delivery, outcome, now, frames) for delivery, outcome, frames in ended]
         failpoints.hit(FailPoint.BEFORE_SETTLE)
-        settled = await self._lanes.settle([*settlements, *unreadable])
+        settled = await persistently(
+            lambda: self._lanes.settle([*settlements, *unreadable]), told="light_events_not_settled", within=self._lease
+        )
         await self._note(ended, settled[: len(ended)])
         self._note_unreadable(unreadable, settled[len(ended) :])
         nexts = [answer.wake for answer in settled if isinstance(answer, Settled) and answer.wake is not None]

@@ -5,19 +5,16 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from schemas.outcome import CancelReason
 from workers.cancellation import raise_if_cancelled
 from workers.lanes.connection import STATE_ERRORS, State, open_pubsub
 from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes
+from workers.lanes.listening import messages_of
 from workers.policies.delivery import Lease
 
 log = logging.getLogger(__name__)
-
-LISTEN = timedelta(seconds=2)
-"""One wait for a message; also how long a half-open connection can hide, since each wait may ping."""
 
 PAUSE_AFTER_FAILURE = timedelta(seconds=0.5)
 
@@ -104,8 +101,7 @@ class LeaseKeeper:
     async def _listen(self) -> None:
         async with await open_pubsub(self._state) as messages:
             await messages.subscribe(self._channel)
-            while True:
-                message: Any = await messages.get_message(timeout=LISTEN.total_seconds())
+            async for message in messages_of(messages):
                 if message is not None:
                     event_id, _, reason = message["data"].decode().partition(" ")
                     self._cancel(event_id, CancelReason(reason))

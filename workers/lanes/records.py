@@ -176,7 +176,8 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """What all shards hold. `lanes` have work; `dropped` and `dead` count what ever ended so, by reason."""
+    """What all shards hold. `lanes` have work; `dropped` and `dead` count what ever ended so, by reason, and `fenced`
+    the writes of stale workers that were refused, by kind (`frames`, `settle`, `store`, `limits`)."""
 
     states: Mapping[EventState, int]
     oldest_age_seconds: float
@@ -185,6 +186,7 @@ class Depth:
     dead: Mapping[str, int]
     dead_kept: int
     fenced_writes: int
+    fenced: Mapping[str, int]
 
     @property
     def leases(self) -> int:

@@ -54,10 +54,11 @@ class LaneViews:
             states={state: counts[state] for state in EventState},
             oldest_age_seconds=max(age for age, *_ in replies) / 1000,
             lanes=sum(lanes for _, lanes, *_ in replies),
-            dropped=_by_reason(counts, EventState.DROPPED),
-            dead=_by_reason(counts, EventState.DEAD),
+            dropped=_by_name(counts, EventState.DROPPED),
+            dead=_by_name(counts, EventState.DEAD),
             dead_kept=sum(kept for _, _, kept, _ in replies),
             fenced_writes=counts["fenced"],
+            fenced=_by_name(counts, "fenced"),
         )
 
     async def _lane_of(self, event_id: str) -> str | None:
@@ -68,8 +69,8 @@ class LaneViews:
         return "" if self._clock is None else self._clock()
 
 
-def _by_reason(counts: Mapping[str, int], state: EventState) -> dict[str, int]:
-    start = f"{state}:"
+def _by_name(counts: Mapping[str, int], kind: str) -> dict[str, int]:
+    start = f"{kind}:"
     return {name.removeprefix(start): count for name, count in counts.items() if name.startswith(start)}
 
 

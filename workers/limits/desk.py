@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from schemas.events import Event
 from workers.cancellation import raise_if_cancelled
-from workers.errors import LimiterAwayError, OverloadError, RateLimitedError
+from workers.errors import LeaseLostError, LimiterAwayError, OverloadError, RateLimitedError
 from workers.lanes.connection import STATE_ERRORS
 from workers.lanes.lanes import Lanes
 from workers.lanes.records import Wake
@@ -42,9 +42,11 @@ class LimitDesk:
         fallback: str | None,
         queue_of: Callable[[Event], str],
         lease: timedelta = LEASE,
+        on_stale: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`lease`: how long a reservation outlives its worker; longer than a lane's, whose next one takes it over."""
-        self._limiter, self._lanes, self._wake = limiter, lanes, wake
+        """`lease`: how long a reservation outlives its worker; longer than a lane's, whose next one takes it over.
+        `on_stale` is told of an event whose reservation a later run holds by now."""
+        self._limiter, self._lanes, self._wake, self._on_stale = limiter, lanes, wake, on_stale
         self._model, self._fallback, self._queue_of = model, fallback, queue_of
         self._lease = lease
         self._held: set[Reserved] = set()
@@ -90,6 +92,9 @@ class LimitDesk:
             grants = await self._limiter.settle(reserved, used)
         except STATE_ERRORS as error:
             log.warning("limits_not_settled", extra={"event_id": reserved.event_id, "error": type(error).__name__})
+            return
+        except LeaseLostError:
+            self._on_stale(reserved.event_id)
             return
         if grants:
             self._start(self.hand_out(grants))

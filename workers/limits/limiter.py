@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from schemas.events import Event
+from workers.errors import LeaseLostError
 from workers.lanes.connection import State
 from workers.lanes.keys import Keys
 from workers.lanes.records import Wake
@@ -105,11 +106,18 @@ class Limiter:
         return timedelta(milliseconds=await self._run("again", reserved.event_id, reserved.token))
 
     async def settle(self, reserved: Reserved, used: Used) -> list[Wake]:
-        """What a run has used, and how the provider did. Gives the grants of what became free."""
+        """What a run has used, and how the provider did. Gives the grants of what became free.
+
+        Raises:
+            LeaseLostError: a later run of the event holds the reservation.
+        """
         requests = "" if used.requests is None else used.requests
         retry_after = _ms(used.retry_after) if used.retry_after is not None else 0
         which = (reserved.event_id, reserved.token)
-        return wakes_of(await self._run("settle", *which, requests, used.tokens, used.verdict, retry_after))
+        reply = await self._run("settle", *which, requests, used.tokens, used.verdict, retry_after)
+        if reply == [b"stale"]:
+            raise LeaseLostError(f"a later run of {reserved.event_id} holds its reservation")
+        return wakes_of(reply)
 
     async def correct(self, model: str, requests: int | None, tokens: int | None) -> None:
         """What remains, in the provider's words."""

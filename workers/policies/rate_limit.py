@@ -19,7 +19,7 @@ NOT_THE_PROVIDER = frozenset({"TransientError", "TurnTimeout", "ToolTimeoutError
 """Kinds of transient failures that a healthy provider may see as well."""
 
 LEAST_WAIT = timedelta(seconds=30)
-AWAY_WAIT = timedelta(seconds=5)
+AWAY_WAIT = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from workers.errors import (
     OverloadError,
     QuotaError,
     RateLimitedError,
+    StateAwayError,
     TransientError,
 )
 from workers.policies.compose import Handler
@@ -78,6 +79,8 @@ class RetryPolicy:
                 return self._park(ParkReason.OVERLOAD, error)
             case DatabaseError():
                 return self._park(ParkReason.DATABASE, error)
+            case StateAwayError():
+                return self._park(ParkReason.STATE_AWAY, error)
             case TransientError():
                 return self._retry(error, delivery)
             case AuthenticationError():

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from workers.errors import TransientError
+from workers.errors import StateAwayError
 from workers.lanes.connection import STATE_ERRORS, State
 from workers.lanes.keys import Keys
 from workers.policies.delivery import Delivery
@@ -27,7 +27,7 @@ class TurnStreams:
         """The frames of all attempts so far, in order. The end entries of earlier ends are left out.
 
         Raises:
-            TransientError: the state is away.
+            StateAwayError: they cannot be read.
         """
         with _away():
             return await self._read(delivery)
@@ -47,7 +47,7 @@ class TurnStreams:
         """The steps that earlier attempts have completed, by name.
 
         Raises:
-            TransientError: the state is away.
+            StateAwayError: they cannot be read.
         """
         with _away():
             entries: Any = await self._state.hgetall(self._keys.journal(delivery.lease.lane, delivery.lease.event_id))
@@ -56,8 +56,8 @@ class TurnStreams:
 
 @contextmanager
 def _away() -> Iterator[None]:
-    """A state that is away is a failure that may pass. It has no kind of its own: the provider is not to blame."""
+    """A state that is away costs no attempt, and the provider is not to blame."""
     try:
         yield
     except STATE_ERRORS as error:
-        raise TransientError(f"the state cannot be read ({type(error).__name__})") from None
+        raise StateAwayError("the state cannot be read", kind=type(error).__name__) from None

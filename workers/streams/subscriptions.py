@@ -9,19 +9,14 @@ from typing import Any
 
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as StateConnectionError
 from redis.exceptions import RedisError
 
 from workers.lanes.connection import State
+from workers.lanes.listening import messages_of
 from workers.streams.mailbox import Mailbox
 from workers.streams.records import Announcement
 
 log = logging.getLogger(__name__)
-
-LISTEN = timedelta(seconds=1)
-"""One wait for a message; between two waits, channels without a listener are unsubscribed."""
-
-PING_AFTER = timedelta(seconds=10)
 
 CANCEL_AGAIN = timedelta(seconds=0.2)
 
@@ -98,24 +93,13 @@ class Subscriptions:
         async with self._wire:
             if self._mailboxes:
                 await pubsub.subscribe(*self._mailboxes)
-        clock = asyncio.get_running_loop().time
-        heard = asked = clock()
-        while True:
-            message = await pubsub.get_message(timeout=LISTEN.total_seconds())
+        async for message in messages_of(pubsub):
             if message is not None:
-                heard = clock()
                 self._hand_out(message["type"], message["channel"], message["data"])
-            elif clock() - heard > 3 * PING_AFTER.total_seconds():
-                raise StateConnectionError("no answer to a ping")  # a half-open connection shows in no other way
-            elif clock() - max(heard, asked) > PING_AFTER.total_seconds():
-                asked = clock()
-                await pubsub.ping(self._anchor)
             if self._left:
                 await self._unsubscribe(pubsub)
 
-    def _hand_out(self, kind: str, channel: bytes | None, data: bytes) -> None:
-        if channel is None:  # a pong
-            return
+    def _hand_out(self, kind: str, channel: bytes, data: bytes) -> None:
         mailboxes = self._mailboxes.get(channel, ())
         if kind == "message" and mailboxes:
             announcement = self._parse(data)

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from workers.errors import CancelRequestedError, LeaseLostError, TransientError
+from workers.errors import CancelRequestedError, LeaseLostError, StateAwayError
 from workers.lanes.records import Append, Appended, AppendRefused, JournalStep
 from workers.policies.delivery import Lease
 
@@ -57,7 +57,7 @@ class TurnFrames:
         Raises:
             LeaseLostError: another worker has the turn, or it has ended.
             CancelRequestedError: the user stopped it.
-            TransientError: the state could not be reached for long, or it has lost frames.
+            StateAwayError: the state could not be reached for long, or it has lost frames.
         """
         if self._failure is not None:
             raise self._failure()
@@ -125,6 +125,6 @@ def _failure_of(refusal: AppendRefused, event_id: str) -> Failure:
             return partial(CancelRequestedError, f"{event_id} is to be stopped")
         case "gap":
             # A failover of the state took frames with it; the next attempt goes on from where the stream really ends.
-            return partial(TransientError, "the state has lost frames of this turn", kind="FramesLost")
+            return partial(StateAwayError, "the state has lost frames of this turn", kind="FramesLost")
         case "stale" | "ended":
             return partial(LeaseLostError, f"{event_id} is no longer ours")

@@ -13,7 +13,8 @@ from typing import Protocol
 
 from redis.exceptions import RedisError
 
-from workers.errors import TransientError
+from workers.errors import StateAwayError, TransientError
+from workers.lanes.connection import STATE_ERRORS
 from workers.lanes.records import Append, Appended, AppendRefused
 from workers.policies.delivery import Delivery
 from workers.streams.turn_frames import TurnFrames
@@ -113,8 +114,9 @@ class FrameWriter:
         except Exception as error:  # noqa: BLE001  # the loop guard: nobody may wait for ever in `flush`
             name = type(error).__name__
             log.warning("frames_not_written", extra={"count": len(turns), "error": name})
+            failure = StateAwayError if isinstance(error, STATE_ERRORS) else TransientError
             for turn in turns:
-                turn.fail(partial(TransientError, "the frames could not be written to the state", kind=name))
+                turn.fail(partial(failure, "the frames could not be written to the state", kind=name))
             return
         for turn, append, answer in zip(turns, appends, answers, strict=True):
             turn.written(append, answer)

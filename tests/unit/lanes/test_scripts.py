@@ -11,7 +11,7 @@ from tests.lane_builders import Deployment, event
 from workers.lanes.scripts import Call, Script, ScriptRunner, script
 
 FOLDER = Path(workers.lanes.__file__).parent / "scripts"
-INCLUDED = {"clock", "frames", "ending", "dead", "paused", "window"}
+INCLUDED = {"clock", "fence", "frames", "ending", "dead", "paused", "window"}
 NAMES = sorted(path.stem for path in FOLDER.glob("*.lua") if path.stem not in INCLUDED)
 
 

@@ -179,3 +179,24 @@ async def test_limits_that_cannot_be_asked_fail_closed_and_settling_them_is_no_f
         await desk.desk.reserve(delivery_of(create_event()))
     await desk.desk.settle(Reserved("evt_1", "t1", MODEL), Used(None, 0, "ok"))
     await nowhere.aclose()
+
+
+async def test_a_reservation_that_a_later_run_holds_is_left_to_it_and_the_refusal_is_told(stand: Stand) -> None:
+    await stand.limit(concurrency=2)
+    stale: list[str] = []
+    desk = LimitDesk(
+        stand.limiter,
+        deployment_on(stand.state, "ck").lanes,
+        Desk(stand).wake,
+        model=MODEL,
+        fallback=None,
+        queue_of=lambda _: "q",
+        on_stale=stale.append,
+    )
+    first = await stand.reserved("e1", token="of the stale worker")
+    await stand.reserved("e1", token="of its successor")
+    await desk.settle(first, Used(None, 7, "ok"))
+    assert stale == [first.event_id]
+    assert (await stand.status()).in_flight == 1
+    await desk.settle(first, Used(None, 7, "ok"))
+    assert stale == [first.event_id] * 2

@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.builders import create_event, delivery_of
 from tests.eventually import eventually
-from workers.errors import CancelRequestedError, LeaseLostError, TransientError
+from workers.errors import CancelRequestedError, LeaseLostError, StateAwayError, TransientError
 from workers.lanes.records import Append, Appended, AppendRefused, AppendRefusedReason, JournalStep
 from workers.policies.delivery import Delivery
 from workers.streams.turn_frames import TURN_BYTES
@@ -201,14 +201,14 @@ async def test_lost_replies_neither_lose_nor_double_a_frame(lanes: MemoryLanes, 
     assert lanes.streams[turn.lease.event_id] == [b"0", b"1", b"2", b"3", b"4"]
 
 
-async def test_a_state_that_stays_away_surfaces_as_a_transient_error(lanes: MemoryLanes, writer: FrameWriter) -> None:
+async def test_a_state_that_stays_away_surfaces_as_such(lanes: MemoryLanes, writer: FrameWriter) -> None:
     lanes.failures = [RedisConnectionError("refused")] * 100
     frames = writer.open(delivery())
     await frames.send(b"1")
-    with pytest.raises(TransientError, match="could not be written") as caught:
+    with pytest.raises(StateAwayError, match="could not be written") as caught:
         await frames.flush()
     assert caught.value.kind in {"ConnectionError", "TimeoutError"}
-    with pytest.raises(TransientError):
+    with pytest.raises(StateAwayError):
         await frames.send(b"2")
 
 
@@ -233,7 +233,7 @@ async def test_an_error_of_the_program_fails_the_turns_and_not_the_writer(
         ("stale", LeaseLostError),
         ("ended", LeaseLostError),
         ("cancelled", CancelRequestedError),
-        ("gap", TransientError),
+        ("gap", StateAwayError),
     ],
 )
 async def test_a_refusal_is_raised_by_flush_and_by_every_later_send(

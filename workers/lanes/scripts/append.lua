@@ -8,6 +8,7 @@
 -- Arguments: id, lane, owner, epoch, number of the first frame, step ('' for none), its entry, bound of the journal in
 --   bytes, the frames.
 -- Reply: {'appended' or why not, next frame number, 1 when the journal is full}.
+--@include fence.lua
 --@include frames.lua
 local tag, id, lane, first = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[5])
 local key = tag .. 'event:' .. id
@@ -15,7 +16,7 @@ local lease = redis.call('HMGET', tag .. 'lease:' .. lane, 'owner', 'epoch', 'ev
 local event = redis.call('HMGET', key, 'acceptance', 'next', 'cancel', 'ended', 'journaled')
 local number = tonumber(event[2] or 0)
 if lease[1] ~= ARGV[3] or lease[2] ~= ARGV[4] or lease[3] ~= id then
-  redis.call('HINCRBY', tag .. 'counts', 'fenced', 1)
+  count_refused(tag, ARGV[6] ~= '' and 'journal' or 'frames')
   return { event[4] and 'ended' or 'stale', number, 0 }
 end
 if event[3] then

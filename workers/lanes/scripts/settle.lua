@@ -12,6 +12,7 @@
 --   ms, error as JSON ('' for none), dead letter as JSON, bound of dead letters, the final frames.
 -- Reply: {'settled', state, id to wake, its type, its queue} (the last three missing: nothing to wake) or {'stale'}.
 --@include clock.lua
+--@include fence.lua
 --@include frames.lua
 --@include ending.lua
 --@include dead.lua
@@ -34,7 +35,7 @@ if settled == token then
 end
 local lease = redis.call('HMGET', lease_key, 'owner', 'epoch', 'event')
 if lease[1] ~= ARGV[4] or lease[2] ~= ARGV[5] or lease[3] ~= id then
-  redis.call('HINCRBY', tag .. 'counts', 'fenced', 1)
+  count_refused(tag, 'settle')
   return { 'stale' }
 end
 

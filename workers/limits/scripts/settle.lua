@@ -1,13 +1,13 @@
 -- settle: what a run has really used, and how the provider did.
 --
--- Promise: once, under its token, unless it has run out. The rates are charged or given back the difference, the place in flight is free. A
+-- Promise: once, under its token, unless it has run out. Refused when a later run of the event holds it. The rates are charged or given back the difference, the place in flight is free. A
 -- refused call (429) holds everybody back until the provider's time, lowers the ceiling (once a second) and puts the
 -- event back to the front of the line. Five failures in a row open the circuit, a failed probe opens it for twice as
 -- long, any answer closes it; answers earn the budget of retries. Then what became free is handed out.
 -- Keys: the limits' hash tag.
 -- Arguments: now ('' for TIME), id, token, requests ('' for those that were charged), tokens, verdict (ok, failed, rate_limited, quota or neutral), ms that
 --   the provider wants us to wait (0: it did not say).
--- Reply: {lane, id, type, queue, lane, …} of the grants.
+-- Reply: {lane, id, type, queue, lane, …} of the grants, or {'stale'}.
 --@include clock.lua
 --@include line.lua
 local id, tokens, verdict = ARGV[2], tonumber(ARGV[5]), ARGV[6]
@@ -15,7 +15,7 @@ local key = tag .. 'res:' .. id
 local held = redis.call('HMGET', key, 'token', 'model', 'requests', 'tokens', 'began', 'tenant', 'user', 'class', 'number',
   'lane', 'type', 'queue', 'text', 'retry', 'fallback')
 if held[1] ~= ARGV[3] then
-  return {}
+  return held[1] and { 'stale' } or {}
 end
 redis.call('DEL', key)
 if not is_in_flight(held[2], id) then
