@@ -12,7 +12,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from workers.broker import reach_broker
+from workers.gateway.auth import Runtime
+from workers.gateway.figures import deployment_figures
 from workers.gateway.ports import GatewayRuntime
+from workers.lanes.keys import Keys
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +23,8 @@ router = APIRouter(tags=["health"])
 
 PROBE = timedelta(seconds=2)
 """How long a part may take to answer."""
+
+PROBE_KEPT = timedelta(minutes=1)
 
 FRESH = timedelta(seconds=1)
 """How long an answer stands: whoever asks often must not keep the parts busy."""
@@ -44,9 +49,10 @@ async def readyz(request: Request) -> Response:
 
 
 @router.get("/metrics", summary="Prometheus")
-async def metrics() -> Response:
-    """The metrics of this process."""
-    return Response(prometheus_client.generate_latest(), media_type=prometheus_client.CONTENT_TYPE_LATEST)
+async def metrics(runtime: Runtime) -> Response:
+    """The metrics of this process, and those of the deployment that the state knows."""
+    content = prometheus_client.generate_latest() + await deployment_figures(runtime.lanes)
+    return Response(content, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
 
 class Readiness:
@@ -80,9 +86,15 @@ class Readiness:
 def readiness_of(runtime: GatewayRuntime) -> Readiness:
     """The parts of a gateway."""
     state: Any = runtime.state
+    probe = Keys(runtime.settings.prefix, runtime.settings.shards).probe
+
+    async def write() -> None:
+        """Not a ping, which a replica and a full Redis answer as well."""
+        await state.set(probe, 1, px=PROBE_KEPT)
+
     return Readiness(
         {
-            "state": state.ping,
+            "state": write,
             # kombu blocks; its time-outs end the thread that nobody waits for any more
             "broker": lambda: asyncio.to_thread(reach_broker, runtime.settings.broker_url, PROBE),
             "database": runtime.database.ping,

@@ -8,7 +8,7 @@ from schemas.records import EventStatus
 from schemas.sessions import Session
 from workers.lanes.connection import State
 from workers.lanes.ports import Waker
-from workers.lanes.records import Cancellation, Owner
+from workers.lanes.records import Cancellation, Depth, Owner
 from workers.lanes.sign_ins import SignIns
 from workers.limits.limiter import Limiter
 from workers.redrive import RedrivingLanes
@@ -23,6 +23,8 @@ class GatewayLanes(RedrivingLanes, Protocol):
     async def status(self, event_id: str) -> tuple[EventStatus, Owner] | None: ...
 
     async def cancel(self, event_id: str, reason: CancelReason = CancelReason.USER) -> Cancellation: ...
+
+    async def depth(self) -> Depth: ...
 
     @property
     def sign_ins(self) -> SignIns: ...

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 AWAY_SECONDS = 2
 """When to try again while the state or the database is away."""
+
+FULL_SECONDS = 10
+"""When to try again while the state is full: an operator has to act."""
 
 
 class ProblemError(Exception):
@@ -95,6 +98,12 @@ def of_error(error: Exception) -> ProblemError:
             return not_found("event" if isinstance(error, StreamGoneError) else "thread, item or attachment")
         case PermanentError():
             return ProblemError(HTTPStatus.BAD_REQUEST, str(error))
+        case OutOfMemoryError():
+            log.error("request_failed", extra={"error": type(error).__name__})
+            detail = "the queue has no memory left; try again later"
+            return ProblemError(
+                HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=retry_after(FULL_SECONDS), reason="memory_full"
+            )
         case RedisError() | DatabaseError() | ConnectionError() | TimeoutError():
             log.warning("request_failed", extra={"error": type(error).__name__})
             away = "the conversations" if isinstance(error, DatabaseError) else "the queue"

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import timedelta
@@ -18,6 +19,13 @@ log = logging.getLogger(__name__)
 
 KEEP_ALIVE = timedelta(seconds=15)
 COMMENT = b": keep-alive\n\n"
+RETRY = b"retry: 1000\n\n"
+"""When a client whose connection breaks may come back, in ms. It begins every stream: proxies pass no headers on before
+something of the body has come."""
+
+COME_BACK_MS = (50, 1000)
+"""When a client may come back to another gateway, after this one has let go of it: anywhere between, lest all come at
+once."""
 
 HEADERS = {
     # a proxy that stores, compresses or buffers a stream delays it
@@ -83,10 +91,11 @@ async def _chunks(
     first: Sequence[Entry], batches: Batches, *, with_end: bool, waiting: Waiting | None
 ) -> AsyncGenerator[bytes, None]:
     clock = asyncio.get_running_loop().time
-    yield _lines(first, with_end=with_end) or COMMENT  # something, so that proxies pass the headers on
-    written, said = clock(), None
+    yield RETRY + _lines(first, with_end=with_end)
+    written, said, last = clock(), None, first
     try:
         async for batch in batches:
+            last = batch
             lines = _lines(batch, with_end=with_end)
             if not batch and waiting is not None and (text := await waiting()) not in (None, said):
                 said = text
@@ -101,6 +110,9 @@ async def _chunks(
         log.warning("stream_broken", extra={"error": type(error).__name__})
         if not with_end:
             yield b"data: %s\n\n" % frame_of(ErrorEvent(code="stream.error"))
+        return
+    if not (last and isinstance(last[-1], StreamEnd)):  # this gateway shuts down, the event goes on
+        yield b"retry: %d\n\n" % random.randint(*COME_BACK_MS)  # noqa: S311  # jitter
 
 
 def _lines(batch: Sequence[Entry], *, with_end: bool) -> bytes:

@@ -58,6 +58,11 @@ class Keys:
         return f"{self.prefix}:{{limits}}:"
 
     @property
+    def probe(self) -> str:
+        """What readiness writes, to know that the state takes writes."""
+        return f"{self.prefix}:probe"
+
+    @property
     def shard_count(self) -> str:
         """The number of shards that the deployment was made with."""
         return f"{self.prefix}:shards"

@@ -1,17 +1,39 @@
 """The catalogue of metrics: every name with its meaning, declared once. Labels are bounded: never an id.
 
-Counters and histograms are of one process and add up over all of them. The gauges marked "deployment" describe the
-shared state: every process that exports them tells the same, so take their maximum, not their sum.
+Counters and histograms are of one process and add up over all of them. What is marked "deployment" describes the
+shared state: every process that exports it tells the same, so take the maximum, not the sum.
 """
 
 from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 PREFIX = "chatkit"
 
 SHORT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 LONG_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+
+class SharedCounter(Collector):
+    """A counter that the shared state keeps: a process exports what it has read there."""
+
+    _labelnames = ()
+
+    def __init__(self, name: str, meaning: str) -> None:
+        self._name, self._meaning = name, meaning
+        self._total = 0
+
+    def set(self, total: int) -> None:
+        """What the state says."""
+        self._total = total
+
+    def describe(self) -> list[Metric]:
+        return [CounterMetricFamily(self._name, self._meaning)]
+
+    def collect(self) -> list[Metric]:
+        return [CounterMetricFamily(self._name, self._meaning, value=self._total)]
 
 
 class Metrics:
@@ -51,8 +73,10 @@ class Metrics:
         # -- lanes and streams ----------------------------------------------------------------------------------
         # Deployment: events that a worker holds under a lease.
         self.leases = self._gauge("leases", "Events held under a lease")
-        # Writes of stale workers that were refused. Anything but a rare one means stalls or a lease that is too short.
-        self.fenced_writes = self._counter("fenced_writes_total", "Writes refused because the lease was lost")
+        # Deployment: writes of stale workers that were refused, ever. Anything but a rare one means stalls or a lease
+        # that is too short. Counted by the state, since the worker that was stale may be gone.
+        self.fenced_writes = SharedCounter(f"{PREFIX}_fenced_writes", "Writes refused because the lease was lost")
+        self.registry.register(self.fenced_writes)
         # Frames that this process appended to streams.
         self.stream_frames = self._counter("stream_frames_total", "Frames appended to streams")
         # Streams that this gateway is sending to clients now.

@@ -9,9 +9,12 @@ import httpx
 import pytest
 
 from schemas.asyncapi import asyncapi_document
+from schemas.outcome import Done
 from tests.unit.gateway.stage import SERVICE, Stage, calling
 from workers.gateway import health
 from workers.gateway.health import Readiness
+from workers.lanes.records import Settlement
+from workers.policies.delivery import Lease
 from workers.sessions.tokens import Identity
 
 
@@ -95,6 +98,14 @@ async def test_metrics_are_in_the_format_of_prometheus(client: httpx.AsyncClient
     answer = await client.get("/metrics")
     assert answer.headers["Content-Type"].startswith("text/plain")
     assert "# TYPE" in answer.text
+
+
+async def test_metrics_tell_what_the_state_knows_of_the_deployment(client: httpx.AsyncClient, stage: Stage) -> None:
+    await stage.lanes.settle([Settlement(Lease("public/x", "evt_x", "a stale worker", "t", 1), Done())])
+    text = (await client.get("/metrics")).text
+    assert "chatkit_fenced_writes_total 1.0\n" in text
+    assert 'chatkit_events_waiting{state="queued"} 0.0\n' in text
+    assert "chatkit_worker_inflight" not in text  # of which a gateway knows nothing
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nope", 404), ("GET", "/chatkit", 405)])

@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from schemas.outcome import EventState
 from tests.unit.gateway.parsing import parse_sse
 from workers.gateway import sse
-from workers.gateway.sse import COMMENT, end_lines, frame_lines, open_stream
+from workers.gateway.sse import COMMENT, RETRY, end_lines, frame_lines, open_stream
 from workers.streams.records import Entry, StreamEnd, StreamFrame
 
 
@@ -59,13 +59,21 @@ async def test_all_frames_of_a_batch_are_one_write() -> None:
 
 async def test_chatkit_clients_see_no_end_event() -> None:
     written = await read(batches([StreamFrame("1-1", b"1"), StreamEnd("1-2", EventState.DONE, None)]), with_end=False)
-    assert written == [b"id: 1-1\ndata: 1\n\n"]
+    assert written == [RETRY + b"id: 1-1\ndata: 1\n\n"]
+
+
+async def test_a_stream_that_this_gateway_lets_go_of_says_when_to_come_back_and_has_no_end() -> None:
+    for with_end in (True, False):
+        first, last = await read(batches([StreamFrame("1-1", b"1")]), with_end=with_end)
+        assert first == RETRY + b"id: 1-1\ndata: 1\n\n"
+        assert 50 <= int(last.removeprefix(b"retry: ")) <= 1000
 
 
 async def test_an_idle_stream_is_kept_alive_but_not_more_often_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert await read(batches([], [], [], []), with_end=True) == [COMMENT]
+    end = [StreamEnd("1-1", EventState.DONE, None)]
+    assert await read(batches([], [], [], [], end), with_end=False) == [RETRY]
     monkeypatch.setattr(sse, "KEEP_ALIVE", timedelta(0))
-    assert await read(batches([], [], []), with_end=True) == [COMMENT] * 3
+    assert await read(batches([], [], [], end), with_end=False) == [RETRY, COMMENT, COMMENT, COMMENT]
 
 
 async def test_an_error_before_the_first_frame_is_raised_while_there_can_be_a_status() -> None:
@@ -75,7 +83,7 @@ async def test_an_error_before_the_first_frame_is_raised_while_there_can_be_a_st
 
 async def test_a_stream_that_breaks_ends_without_an_end_event() -> None:
     broken = batches([StreamFrame("1-1", b"1")], RedisConnectionError("away"))
-    assert await read(broken, with_end=True) == [b"id: 1-1\ndata: 1\n\n"]
+    assert await read(broken, with_end=True) == [RETRY + b"id: 1-1\ndata: 1\n\n"]
     broken = batches([StreamFrame("1-1", b"1")], RedisConnectionError("away"))
     [_, last] = await read(broken, with_end=False)
     assert json.loads(last.removeprefix(b"data: "))["type"] == "error"

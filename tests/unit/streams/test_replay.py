@@ -6,7 +6,7 @@ import pytest
 from tests.builders import create_event, delivery_of
 from tests.lane_builders import Deployment, deployment_on
 from tests.unit.streams.running import begun
-from workers.errors import TransientError
+from workers.errors import StateAwayError
 from workers.policies.rate_limit import verdict_of
 from workers.streams import replay
 from workers.streams.replay import TurnStreams
@@ -30,6 +30,6 @@ async def test_a_state_that_is_away_is_a_failure_that_may_pass_and_not_the_provi
     server.connected = False
     streams = TurnStreams(FrameWriter(away.lanes), away.state, away.keys)
     for read in (streams.shown, streams.journal):
-        with pytest.raises(TransientError) as raised:
+        with pytest.raises(StateAwayError) as raised:
             await read(delivery_of(create_event()))
         assert verdict_of(raised.value) == "neutral"
