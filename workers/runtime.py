@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -56,6 +56,9 @@ log = logging.getLogger(__name__)
 CANCEL_AGAIN_SECONDS = 0.5
 QUARANTINE_MARGIN = timedelta(seconds=30)
 """What a run in quarantine may take beyond its turn: storing, waiting for the limits."""
+
+GiveUp = Callable[[], None]
+"""Called when a loop has ended that should not have: the process is of no use any more."""
 
 
 def worker_name() -> str:
@@ -136,7 +139,9 @@ def unreachable(variable: str, remedy: str, *errors: type[Exception]) -> Iterato
 
 
 @asynccontextmanager
-async def turn_runtime(core: Core, quarantine: Quarantine | None = None) -> AsyncIterator[TurnParts]:
+async def turn_runtime(
+    core: Core, quarantine: Quarantine | None = None, *, give_up: GiveUp = lambda: None
+) -> AsyncIterator[TurnParts]:
     """Everything that runs deliveries."""
     settings, lanes = core.settings, core.lanes
     async with AsyncExitStack() as stack:
@@ -155,7 +160,7 @@ async def turn_runtime(core: Core, quarantine: Quarantine | None = None) -> Asyn
             lease=settings.lease * 3,
             on_stale=partial(refusals.note, "limits"),
         )
-        await stack.enter_async_context(running(desk.run(), "limit-desk"))
+        await stack.enter_async_context(running(desk.run(), "limit-desk", give_up))
         services = load_services(settings.services)
         teams: dict[str, Team] = {}
         for model_name in filter(None, [settings.model, settings.fallback_model]):
@@ -176,19 +181,19 @@ async def turn_runtime(core: Core, quarantine: Quarantine | None = None) -> Asyn
 
 
 @asynccontextmanager
-async def worker_runtime(core: Core) -> AsyncIterator[WorkerRuntime]:
+async def worker_runtime(core: Core, *, give_up: GiveUp = lambda: None) -> AsyncIterator[WorkerRuntime]:
     """Everything that a worker runs. At the end the ways in stop first, then what turns need, last the lease keeper:
     a lease must outlive the last settlement of what it covers."""
     settings, lanes, name = core.settings, core.lanes, worker_name()
     async with AsyncExitStack() as stack:
         roll = Roll(core.state, core.keys)
-        await stack.enter_async_context(running(roll.run(name), "roll"))
+        await stack.enter_async_context(running(roll.run(name), "roll", give_up))
         keeper = LeaseKeeper(lanes, core.state, core.keys, lease=settings.lease)
-        await stack.enter_async_context(running(keeper.run(), "lease-keeper"))
+        await stack.enter_async_context(running(keeper.run(), "lease-keeper", give_up))
         longest = timedelta(seconds=settings.turn_seconds) + QUARANTINE_MARGIN
         quarantine = Quarantine(memory_bytes=settings.quarantine_bytes, longest=longest)
         stack.push_async_callback(quarantine.close)
-        turns = await stack.enter_async_context(turn_runtime(core, quarantine))
+        turns = await stack.enter_async_context(turn_runtime(core, quarantine, give_up=give_up))
         light, dispatcher = turns.light, turns.dispatcher
         settler = Settler(name)
 
@@ -197,17 +202,18 @@ async def worker_runtime(core: Core) -> AsyncIterator[WorkerRuntime]:
         ends = Ends(lanes.pauses, lanes.floods, lanes.sign_ins, core.waker, flood_ratio=ratio, flood_least=least)
         rounds = LightRounds(lanes, core.waker, light, dispatcher, settler, utc_now, settings.lease, ends)
         intake = Intake(lanes, core.waker, rounds, queue_of)
-        await intake.start()
+        for task in await intake.start():
+            task.add_done_callback(partial(_report, give_up))
         stack.push_async_callback(intake.close)
         largest = settings.max_event_bytes
         admission = Admission(intake, lanes, worker=name, max_event_bytes=largest, now=utc_now, mourner=ends)
         sweeper = Sweeper(lanes, core.waker.wake, lambda: roll.live, also=turns.desk.grant)
-        await stack.enter_async_context(running(sweeper.run(), "sweeper"))
+        await stack.enter_async_context(running(sweeper.run(), "sweeper", give_up))
         if settings.broker_url.startswith("redis"):
             client = connect_ingress(settings.broker_url)
             stack.push_async_callback(client.aclose)
             ingress = Ingress(client, core.keys.ingress, admission, owner=name)
-            await stack.enter_async_context(running(ingress.run(), "ingress"))
+            await stack.enter_async_context(running(ingress.run(), "ingress", give_up))
         take_back = TakeBack(core.database, turns.streams)
         runner = EventRunner(lanes, keeper, core.waker, dispatcher, settler, take_back, ends)
         cancel = OperatorCancel(lanes, core.waker, Limiter(core.state, core.keys))
@@ -237,10 +243,11 @@ async def gateway_runtime(core: Core) -> AsyncIterator[GatewayParts]:
 
 
 @asynccontextmanager
-async def running(loop: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
-    """A loop that runs as long as the context. One that ends by itself is a bug, and ends the process's readiness."""
+async def running(loop: Coroutine[Any, Any, None], name: str, give_up: GiveUp) -> AsyncIterator[None]:
+    """A loop that runs as long as the context. One that ends by itself is a bug, and the process is given up: it must
+    not sit there doing a part of its work."""
     task = asyncio.create_task(loop, name=name)
-    task.add_done_callback(_report)
+    task.add_done_callback(partial(_report, give_up))
     try:
         yield
     finally:
@@ -250,16 +257,17 @@ async def running(loop: Coroutine[Any, Any, None], name: str) -> AsyncIterator[N
             await asyncio.wait([task], timeout=CANCEL_AGAIN_SECONDS)
 
 
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("loop_ended: %s", task.get_name(), exc_info=error)
+def _report(give_up: GiveUp, task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        log.critical("loop_ended: %s", task.get_name(), exc_info=task.exception())
+        give_up()
 
 
 class WorkerProcess:
     """The one runtime of a worker process: opened when the pool's loop starts, closed after the drain."""
 
-    def __init__(self, settings: Settings, app: Any) -> None:
-        self._settings, self._app = settings, app
+    def __init__(self, settings: Settings, app: Any, *, give_up: GiveUp) -> None:
+        self._settings, self._app, self._give_up = settings, app, give_up
         self._stack = AsyncExitStack()
         self._runtime: WorkerRuntime | None = None
 
@@ -273,7 +281,7 @@ class WorkerProcess:
         core = await self._stack.enter_async_context(open_core(self._settings, self._app))
         with unreachable("CHATKIT_DATABASE_URL", "is it up, and did `chatkit-workers db upgrade` run?", DatabaseError):
             await core.database.ping()
-        self._runtime = await self._stack.enter_async_context(worker_runtime(core))
+        self._runtime = await self._stack.enter_async_context(worker_runtime(core, give_up=self._give_up))
 
     async def close(self) -> None:
         self._runtime = None

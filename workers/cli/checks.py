@@ -12,7 +12,10 @@ from workers.cli.broker_check import check_rabbitmq
 from workers.cli.connections import cause
 from workers.errors import SettingsError
 from workers.lanes.connection import STATE_ERRORS, State, connect
+from workers.lanes.deployment import keys_of
 from workers.lanes.keys import Keys
+from workers.lanes.roll import GONE_AFTER, Roll
+from workers.lanes.views import LaneViews
 from workers.settings import Settings, load_settings, masked_url, unknown_variables
 
 Level = Literal["ok", "warn", "fail"]
@@ -92,9 +95,23 @@ def _state_details(settings: Settings) -> Details:
         if made_with is not None and int(made_with) != settings.shards:
             said = f"CHATKIT_SHARDS is {settings.shards}, but this deployment was made with {int(made_with)}"
             found.append(Finding("shards", "fail", said, f"set CHATKIT_SHARDS={int(made_with)}"))
-        return found
+            return found
+        return [*found, await _workers(settings, client)]
 
     return details
+
+
+async def _workers(settings: Settings, client: State) -> Finding:
+    """Who has signed the roll within the last seconds: a worker whose loop stands still does not."""
+    keys = keys_of(settings)
+    names = await Roll(client, keys).names()
+    depth = await LaneViews(client, keys).depth()
+    waiting = sum(count for state, count in depth.states.items() if not state.ended)
+    if names:
+        said = f"{len(names)} on the roll: {', '.join(names)}; {waiting} events not ended"
+        return Finding("workers", "ok", f"{said}, the oldest {depth.oldest_age_seconds:.0f} s old" if waiting else said)
+    said = f"none has signed the roll within {GONE_AFTER.total_seconds():.0f} s; {waiting} events not ended"
+    return Finding("workers", "fail" if waiting else "warn", said, "start one: chatkit-workers worker")
 
 
 async def _redis_details(client: State, check: str) -> list[Finding]:

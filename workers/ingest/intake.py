@@ -57,12 +57,13 @@ class Intake:
         self._accepting = asyncio.Lock()
         self._closed = False
 
-    async def start(self) -> None:
-        """Start the two loops, accepting and light rounds; `close` ends them."""
+    async def start(self) -> Sequence[asyncio.Task[None]]:
+        """Start the two loops, accepting and light rounds; `close` ends them, and nothing else should."""
         self._tasks = [
             asyncio.create_task(self._run(), name="intake"),
             asyncio.create_task(self._rounds.run(), name="light-rounds"),
         ]
+        return self._tasks
 
     async def submit(self, events: Sequence[Event]) -> list[Answer]:
         """Accept events, in order. A duplicate gets the first acceptance; a full lane or system a `Refused`.

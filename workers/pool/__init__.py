@@ -7,6 +7,7 @@ Threads: the *main* thread is Celery's (consumer, timers, control commands), the
 """
 
 from workers.pool.bridge import DrainTimeout, StopCause, run_coroutine, stop_cause
+from workers.pool.ending import shut_down
 from workers.pool.loop import current_loop, on_loop_start, on_loop_stop
 from workers.pool.task_pool import TaskPool
 
@@ -18,5 +19,6 @@ __all__ = [
     "on_loop_start",
     "on_loop_stop",
     "run_coroutine",
+    "shut_down",
     "stop_cause",
 ]

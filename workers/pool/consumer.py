@@ -1,6 +1,7 @@
 """Celery's consumer, prompt after an outage of the broker."""
 
 import random
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,10 +20,19 @@ class PromptConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
 
     def ensure_connected(self, conn: Any) -> Any:
         jitter = 0.5 + 0.5 * random.random()  # noqa: S311  # workers that lost the same broker must not come together
-        conn.ensure_connection = partial(
+        ensure = partial(
             conn.ensure_connection,
             interval_start=FIRST_SECONDS * jitter,
             interval_step=FIRST_SECONDS * jitter,
             interval_max=MOST_SECONDS * jitter,
         )
+
+        def ensure_alive(*args: Any, callback: Callable[[], None], **options: Any) -> Any:
+            def each_try() -> None:
+                self.pool.beat()
+                callback()
+
+            return ensure(*args, callback=each_try, **options)
+
+        conn.ensure_connection = ensure_alive
         return super().ensure_connected(conn)

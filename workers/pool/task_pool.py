@@ -17,6 +17,7 @@ from workers.pool.callbacks import Callbacks
 from workers.pool.job import Job
 from workers.pool.jobs import RELEASE_SECONDS, Jobs
 from workers.pool.loop import LoopThread
+from workers.pool.watchdog import Watchdog
 from workers.settings import load_settings
 
 log = logging.getLogger(__name__)
@@ -59,11 +60,18 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
         except BaseException:
             self._callbacks.close()
             raise
-        signals.worker_shutting_down.connect(self._wake_hub)
+        self._watchdog = Watchdog(self._loop.loop)
+        self._watchdog.start()
+        signals.worker_shutting_down.connect(self._on_shutting_down)
 
     def register_with_event_loop(self, loop: Hub) -> None:
         """Celery's, for each connection to the broker."""
         self._callbacks.listen(loop)
+        loop.on_tick.add(self._watchdog.beat)
+
+    def beat(self) -> None:
+        """The main thread is alive, though its hub does not turn: it waits for the broker to come back."""
+        self._watchdog.beat()
 
     def on_apply(
         self,
@@ -124,6 +132,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
             self._hurry = True
             return
         self._stopping = True
+        self._watchdog.stop()
         self._hurry = self._hurry or bool(worker_state.should_terminate)
         self._loop.call(self._jobs.close)
         self._wait_idle(self._drain_seconds)
@@ -140,8 +149,9 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
         self._hurry = True
         self.on_stop()
 
-    def _wake_hub(self, **_: Any) -> None:
+    def _on_shutting_down(self, **_: Any) -> None:
         """A signal does not wake the hub: without this it would look for its shutdown up to a second later."""
+        self._watchdog.stop()
         self._callbacks.ring()
 
     def _terminate(self, job: Job, signal: int | None) -> None:
