@@ -59,6 +59,14 @@ def serving(module: Sequence[str], port: int, environment: Mapping[str, str], *,
 
 
 @contextmanager
+def cli_gateway_process(environment: Mapping[str, str]) -> Iterator[str]:
+    """A gateway as operators run it, `chatkit-workers gateway`; the end of the block is its SIGTERM."""
+    port = free_port()
+    with serving(["workers.cli", "gateway", "--port", str(port)], port, environment, health="/healthz") as address:
+        yield address
+
+
+@contextmanager
 def gateway_process(environment: Mapping[str, str]) -> Iterator[str]:
     """A gateway, as `web_process` serves it."""
     with web_process("workers.gateway.app:create_app", environment, "--factory") as address:

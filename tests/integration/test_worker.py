@@ -1,6 +1,5 @@
 """A real worker process over real servers: what it does with events, and with its own end."""
 
-import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,12 +12,11 @@ from schemas.outcome import EventState
 from tests.builders import create_event, feedback_event, message_event
 from tests.deployment import Deployment
 from tests.eventually import eventually
-from tests.pool_world import BROKERS
 from tests.worker_process import WorkerProcess
 from workers.lanes.lanes import Lanes
 from workers.publisher import Publisher
 from workers.testing.provider import FakeProvider
-from workers.testing.provider_steps import Hang, Status, Text
+from workers.testing.provider_steps import Status, Text
 
 pytestmark = pytest.mark.redis
 
@@ -30,18 +28,12 @@ def provider() -> Iterator[FakeProvider]:
 
 
 @pytest.fixture
-def deployment(
-    request: pytest.FixtureRequest, redis_url: str, sqlite_url: str, provider: FakeProvider
-) -> Iterator[Deployment]:
-    """On Redis; a test may ask for RabbitMQ as its broker."""
-    on_rabbitmq = getattr(request, "param", "redis") == "rabbitmq"
+def deployment(redis_url: str, sqlite_url: str, provider: FakeProvider) -> Iterator[Deployment]:
     with Deployment(
         redis_url,
         sqlite_url,
-        broker_url=request.getfixturevalue("rabbitmq_url") if on_rabbitmq else redis_url,
         OPENAI_BASE_URL=provider.base_url,
         OPENAI_API_KEY="sk-of-no-value",
-        CHATKIT_DRAIN_SECONDS="0.2",
         CHATKIT_BACKOFF_BASE="0.2",
     ) as deployment:
         yield deployment
@@ -78,29 +70,6 @@ async def test_a_handoff_and_a_tool_cost_one_model_call_per_step(
         assert await ended(lanes, event) is EventState.DONE
         assert b"thread.item.done" in await frames(deployment, lanes, event)
     assert len(provider.calls) == 3  # the handoff, the look-up, the answer
-
-
-@pytest.mark.parametrize("deployment", BROKERS, indirect=True)
-async def test_a_turn_that_a_draining_worker_cannot_finish_is_finished_by_another_at_once(
-    deployment: Deployment, provider: FakeProvider
-) -> None:
-    first = deployment.worker()
-    provider.plan(Hang())
-    event = create_event("hello")
-    publish(deployment, event)
-    async with deployment.lanes() as lanes:
-
-        async def asked() -> bool:
-            return len(provider.calls) == 1
-
-        assert await eventually(asked)
-        deployment.worker()
-        first.signal(signal.SIGTERM)
-        assert await ended(lanes, event, within=8) is EventState.DONE  # well before the lease of 10 s ends
-        found = await lanes.status(event.event_id)
-        assert found is not None
-        assert found[0].attempt == 1
-    assert first.wait() == 0
 
 
 async def test_a_provider_that_fails_is_asked_again_and_the_next_message_waits_its_turn(
