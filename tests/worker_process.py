@@ -64,7 +64,7 @@ class WorkerProcess:
             )
         return self
 
-    def start(self, within: float = 30.0) -> "WorkerProcess":
+    def start(self, within: float = 60.0) -> "WorkerProcess":
         """Start it and wait until it says that it is ready."""
         self.launch()
         try:
