@@ -15,6 +15,9 @@ FIELD = "event"
 AWAY = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError)
 """What may pass: a restart, a failover (a replica is read-only), a full memory that is being drained."""
 
+PASSING = ("NOREPLICAS", "MISCONF")
+"""How errors without a class of their own begin that may pass as well: too few replicas, a disk that is full."""
+
 
 class RedisStreamTransport:
     """One pipeline of XADD per batch. An XADD's reply is its confirmation."""
@@ -36,6 +39,8 @@ class RedisStreamTransport:
             self.close()  # a half-open connection must not meet the next try
             raise BrokerAwayError(_words(error)) from error
         except redis.RedisError as error:
+            if str(error).startswith(PASSING):
+                raise BrokerAwayError(_words(error)) from error
             raise BrokerRefusedError(_words(error)) from error
 
     def close(self) -> None:
