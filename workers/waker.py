@@ -1,9 +1,11 @@
-"""Wake-ups: a Celery message per lane that has work. Losing one is harmless, the lane's alarm sends another."""
+"""Wake-ups: a Celery message per lane that has work. Losing one is harmless: the lane's alarm sends another."""
 
 import asyncio
 import logging
+import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 from workers.lanes.records import Wake
@@ -15,30 +17,71 @@ WAIT_SECONDS = 2.0
 """How long anybody waits for a wake-up to be sent: a broker that is half-open answers nothing for a while."""
 
 MOST_WAITING = 1_000
-"""Calls that may wait for the thread; further ones are left to the alarms."""
+"""Calls that may wait for the thread."""
+
+MOST_UNSENT = 10_000
+AGAIN_SECONDS = 1.0
+TOGETHER = 100
 
 
 class CeleryWaker:
-    """Sends wake-ups from one thread of its own, since kombu's publishing blocks."""
+    """Sends wake-ups from one thread of its own, since kombu's publishing blocks.
+
+    What cannot be sent is kept, one wake-up for each lane, and sent when the broker is back: alarms that ring in vain
+    ring again after a time that doubles, and would take minutes to notice. What does not fit is left to them.
+    """
 
     def __init__(self, app: Any) -> None:
         self._app = app
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="waker")
         self._waiting: set[asyncio.Future[None]] = set()
+        self._unsent: dict[str, Wake] = {}
+        self._again: asyncio.Task[None] | None = None
 
     async def wake(self, wakes: Sequence[Wake]) -> None:
-        """Send the wake-ups, in order. A broker that is away costs a log line: the alarms stand behind it."""
+        """Send the wake-ups, in order. A broker that is away costs a log line."""
         if not wakes:
             return
         if len(self._waiting) >= MOST_WAITING:
             log.warning("wakes_not_sent", extra={"count": len(wakes), "error": "the broker is slow"})
+            self._keep(wakes)
             return
-        sending = asyncio.get_running_loop().run_in_executor(self._thread, self._send, wakes)
+        sending = asyncio.ensure_future(self._try(wakes))
         self._waiting.add(sending)
         sending.add_done_callback(self._waiting.discard)
         await asyncio.wait([sending], timeout=WAIT_SECONDS)
 
-    def _send(self, wakes: Sequence[Wake]) -> None:
+    def close(self) -> None:
+        """Send no more."""
+        if self._again is not None:
+            self._again.cancel()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _try(self, wakes: Sequence[Wake]) -> None:
+        if not await asyncio.get_running_loop().run_in_executor(self._thread, self._send, wakes):
+            self._keep(wakes)
+
+    def _keep(self, wakes: Sequence[Wake]) -> None:
+        for wake in wakes:
+            if len(self._unsent) < MOST_UNSENT or wake.lane in self._unsent:
+                self._unsent[wake.lane] = wake
+        if self._again is None or self._again.done():
+            self._again = asyncio.create_task(self._send_unsent(), name="waker-again")
+
+    async def _send_unsent(self) -> None:
+        """Some at a time: as long as the broker is away, the first of them find out."""
+        while self._unsent:
+            await asyncio.sleep(AGAIN_SECONDS * (0.5 + random.random()))  # noqa: S311  # jitter
+            sent = True
+            while self._unsent and sent:
+                wakes = list(islice(self._unsent.values(), TOGETHER))
+                sent = await asyncio.get_running_loop().run_in_executor(self._thread, self._send, wakes)
+                for wake in wakes if sent else ():
+                    if self._unsent.get(wake.lane) is wake:
+                        del self._unsent[wake.lane]
+
+    def _send(self, wakes: Sequence[Wake]) -> bool:
+        """In the thread; whether they were sent."""
         try:
             with self._app.producer_or_acquire() as producer:
                 try:
@@ -46,8 +89,10 @@ class CeleryWaker:
                 except Exception:
                     producer.connection.collect()  # a Redis that was demoted must not meet the next wake-ups
                     raise
-        except Exception as error:  # noqa: BLE001  # any broker's error; the alarms wake these lanes later
+        except Exception as error:  # noqa: BLE001  # any broker's error
             log.warning("wakes_not_sent", extra={"count": len(wakes), "error": type(error).__name__})
+            return False
+        return True
 
     def _send_with(self, producer: Any, wakes: Sequence[Wake]) -> None:
         for wake in wakes:
@@ -60,6 +105,3 @@ class CeleryWaker:
                 retry=True,
                 retry_policy={"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2},
             )
-
-    def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)

@@ -28,7 +28,7 @@ from workers.publisher import Publisher
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(240)]
 
-DELTAS, DELTA_MS = 40, 50
+DELTAS, DELTA_MS = 30, 40
 ANSWER = "word " * DELTAS
 
 
@@ -41,7 +41,7 @@ class World:
     replica: RedisServer
     deployment: Deployment
     gateway: str
-    outage_seconds: float = 2.0
+    outage_seconds: float = 1.5
     published: list[Event] = field(default_factory=list)
     recoveries: dict[str, float] = field(default_factory=dict)
 
@@ -175,7 +175,7 @@ async def away(world: World, http: httpx.AsyncClient) -> bool:
 
 
 @pytest.mark.parametrize(
-    "outage_seconds", [2.0, pytest.param(25.0, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
+    "outage_seconds", [1.5, pytest.param(25.0, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
 )
 async def test_no_fault_of_redis_costs_an_event_an_attempt_or_a_word(world: World, outage_seconds: float) -> None:
     """The longer outage outlasts the lease (10 s) and the patience of everybody who writes or reads frames."""
