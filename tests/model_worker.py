@@ -12,6 +12,7 @@ from agents import Model
 from workers import quarantine, runtime
 from workers.agents.replies import Answer
 from workers.errors import RateLimitedError
+from workers.lanes.sweeper import Sweeper
 from workers.settings import Settings
 from workers.testing.model import DeltaModel
 
@@ -49,6 +50,13 @@ def build_delta_model(_: Settings, *__: object, **___: object) -> Model:
 # The composition root takes its model from this name; everything else is as it ships.
 quarantine.MODULE = "tests.quarantined"
 runtime.build_model = build_delta_model  # type: ignore[attr-defined,assignment]  # a double
+
+if os.environ.get("TEST_BROKEN_LOOP"):
+
+    async def broken(_: Sweeper) -> None:
+        raise KeyError("a bug of the sweeper")
+
+    Sweeper.sweep = broken  # type: ignore[method-assign,assignment]  # a double
 
 from workers.app import app  # noqa: E402  # only now: it builds the app that uses the above
 

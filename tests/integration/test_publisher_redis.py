@@ -108,6 +108,17 @@ def test_a_key_of_another_type_is_refused_at_once(redis_url: str, prefix: str) -
         publisher.publish(feedback_event("thr_1"))
 
 
+def test_too_few_replicas_are_waited_for(redis_url: str, prefix: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.config_set("min-replicas-to-write", 1)
+        try:
+            publisher = Publisher(redis_url, prefix=prefix, timeout_seconds=0.5)
+            with publisher, pytest.raises(PublishError, match=r"no broker after .* NOREPLICAS"):
+                publisher.publish(feedback_event("thr_1"))
+        finally:
+            client.config_set("min-replicas-to-write", 0)
+
+
 def test_threads_share_one_publisher(redis_url: str, prefix: str) -> None:
     with Publisher(redis_url, prefix=prefix) as publisher:
 

@@ -7,18 +7,31 @@ from typing import Any
 
 import pytest
 from fakeredis import FakeAsyncRedis
+from redis.exceptions import ConnectionError as StateConnectionError
+from redis.exceptions import OutOfMemoryError
 
 from schemas.events import Event
-from schemas.outcome import Cancelled, CancelReason, DeadLettered, DeadReason, Done, Dropped, EventState, Outcome, Retry
+from schemas.outcome import (
+    Cancelled,
+    CancelReason,
+    DeadLettered,
+    DeadReason,
+    Done,
+    Dropped,
+    EventState,
+    Outcome,
+    Parked,
+    Retry,
+)
 from tests.builders import create_event, message_event, no_floods
 from tests.eventually import eventually
 from tests.unit.policies.test_rate_limit import NotedLimits
 from workers.dispatch import Dispatcher, queue_of
-from workers.errors import DatabaseError, PermanentError, TransientError
+from workers.errors import DatabaseError, PermanentError, StateAwayError, TransientError
 from workers.lanes.keeper import LeaseKeeper
 from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes
-from workers.lanes.records import Accepted, Start, Wake
+from workers.lanes.records import Accepted, Settled, Settlement, SettleRefused, Start, Wake
 from workers.policies.compose import Handler
 from workers.policies.delivery import Delivery
 from workers.policies.rate_limit import InLine, Limits, Reserved
@@ -327,3 +340,49 @@ async def test_the_lease_is_released_from_the_keeper_however_the_run_ends(bench:
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert bench.keeper.count == 0
+
+
+async def test_while_the_state_is_away_nothing_begins_and_the_alarm_is_left_to_wake_it_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = create_event()
+    await bench.accept(event)
+
+    async def away(_: object) -> None:
+        raise StateConnectionError("refused")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.lanes, "begin", away)
+        assert await bench.runner(done).run(event.lane, event.event_id) == NothingToDo("state_away")
+    assert await bench.runner(done).run(event.lane, event.event_id) == Done()
+
+
+async def test_a_settlement_waits_for_a_state_that_is_away_so_that_no_death_is_counted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = create_event()
+    await bench.accept(event)
+    settle, failures = bench.lanes.settle, [StateConnectionError("refused"), OutOfMemoryError("full")]
+
+    async def away_at_first(settlements: Sequence[Settlement]) -> list[Settled | SettleRefused]:
+        if failures:
+            raise failures.pop()
+        return await settle(settlements)
+
+    monkeypatch.setattr(bench.lanes, "settle", away_at_first)
+    assert await bench.runner(done).run(event.lane, event.event_id) == Done()
+    assert failures == []
+    assert await bench.state_of(event) is EventState.DONE
+
+
+@pytest.mark.parametrize("failure", [StateAwayError("full"), DatabaseError("away")])
+async def test_what_is_away_spends_no_attempt(bench: Bench, failure: Exception) -> None:
+    async def fails(delivery: Delivery) -> Outcome:
+        raise failure
+
+    event = create_event()
+    await bench.accept(event)
+    assert isinstance(await bench.runner(fails).run(event.lane, event.event_id), Parked)
+    found = await bench.lanes.status(event.event_id)
+    assert found is not None
+    assert (found[0].state, found[0].attempt) == (EventState.WAITING_LIMIT, 1)

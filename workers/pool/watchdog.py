@@ -68,7 +68,7 @@ class Watchdog:
         self._moved["loop"] = True
 
     def _give_up(self, name: str) -> None:
-        faulthandler.dump_traceback()
+        faulthandler.dump_traceback(file=2)
         # in a thread, since the one that stands still may hold the lock of a handler
         told = threading.Thread(target=log.critical, args=("worker_stuck",), kwargs={"extra": {"thread": name}})
         told.daemon = True

@@ -1,5 +1,6 @@
 """Publishing on Redis: XADD to the ingress stream, which unlike a Celery queue on Redis cannot lose a message."""
 
+import re
 from collections.abc import Sequence
 
 import redis
@@ -15,8 +16,8 @@ FIELD = "event"
 AWAY = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError)
 """What may pass: a restart, a failover (a replica is read-only), a full memory that is being drained."""
 
-PASSING = ("NOREPLICAS", "MISCONF")
-"""How errors without a class of their own begin that may pass as well: too few replicas, a disk that is full."""
+PASSING = re.compile(r"(^|caused error: )(NOREPLICAS|MISCONF) ")
+"""Errors without a class of their own that may pass as well: too few replicas, a disk that is full."""
 
 
 class RedisStreamTransport:
@@ -39,7 +40,7 @@ class RedisStreamTransport:
             self.close()  # a half-open connection must not meet the next try
             raise BrokerAwayError(_words(error)) from error
         except redis.RedisError as error:
-            if str(error).startswith(PASSING):
+            if PASSING.search(str(error)):
                 raise BrokerAwayError(_words(error)) from error
             raise BrokerRefusedError(_words(error)) from error
 

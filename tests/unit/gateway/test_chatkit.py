@@ -10,6 +10,7 @@ import httpx
 import jwt
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError
 
 from schemas.events import Event, event_id
 from schemas.outcome import DeadLettered, DeadReason, Done, Dropped, DropReason
@@ -247,6 +248,7 @@ async def test_another_users_thread_is_not_found_and_nothing_in_it_is_stopped(
         (DatabaseError("locked"), 503),
         (PermanentError("the request does not fit"), 400),
         (RedisConnectionError("secret-host refused"), 503),
+        (OutOfMemoryError("command not allowed when used memory > 'maxmemory'"), 503),
         (KeyError("a bug with secret-text"), 500),
     ],
 )
