@@ -3,10 +3,13 @@
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
+
+from amqp import spec
 
 from workers.lanes.records import Wake
 
@@ -23,6 +26,9 @@ MOST_UNSENT = 10_000
 AGAIN_SECONDS = 1.0
 TOGETHER = 100
 
+PROOF_SECONDS = 2.0
+PROVEN_SECONDS = 3.0
+
 
 class CeleryWaker:
     """Sends wake-ups from one thread of its own, since kombu's publishing blocks.
@@ -36,6 +42,7 @@ class CeleryWaker:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="waker")
         self._waiting: set[asyncio.Future[None]] = set()
         self._unsent: dict[str, Wake] = {}
+        self._proven_until = 0.0
         self._again: asyncio.Task[None] | None = None
 
     async def wake(self, wakes: Sequence[Wake]) -> None:
@@ -84,6 +91,7 @@ class CeleryWaker:
         """In the thread; whether they were sent."""
         try:
             with self._app.producer_or_acquire() as producer:
+                self._prove(producer)
                 try:
                     self._send_with(producer, wakes)
                 except Exception:
@@ -93,6 +101,19 @@ class CeleryWaker:
             log.warning("wakes_not_sent", extra={"count": len(wakes), "error": type(error).__name__})
             return False
         return True
+
+    def _prove(self, producer: Any) -> None:
+        """Find out whether anybody is at the other end. On AMQP nobody answers what is published, and a connection that
+        only publishes has no heartbeats."""
+        if producer.connection.transport.driver_type != "amqp" or time.monotonic() < self._proven_until:
+            return
+        try:
+            producer.channel.send_method(spec.Basic.Qos, "lBb", (0, 0, False))  # changes nothing, and is answered
+            producer.channel.wait(spec.Basic.QosOk, timeout=PROOF_SECONDS)
+            self._proven_until = time.monotonic() + PROVEN_SECONDS
+        except Exception as error:  # noqa: BLE001  # any broker's error
+            log.info("broker_connection_given_up", extra={"error": type(error).__name__})
+            producer.connection.collect()  # sending makes it anew
 
     def _send_with(self, producer: Any, wakes: Sequence[Wake]) -> None:
         for wake in wakes:

@@ -24,7 +24,8 @@ class Broker:
 
     @contextmanager
     def producer_or_acquire(self) -> Iterator[Any]:
-        yield SimpleNamespace(connection=SimpleNamespace(collect=self.collect))
+        transport = SimpleNamespace(driver_type="redis")
+        yield SimpleNamespace(connection=SimpleNamespace(collect=self.collect, transport=transport))
 
     def collect(self) -> None:
         self.collected += 1

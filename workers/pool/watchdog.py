@@ -70,7 +70,7 @@ class Watchdog:
     def _give_up(self, name: str) -> None:
         faulthandler.dump_traceback(file=2)
         # in a thread, since the one that stands still may hold the lock of a handler
-        told = threading.Thread(target=log.critical, args=("worker_stuck",), kwargs={"extra": {"thread": name}})
+        told = threading.Thread(target=log.critical, args=("worker_stuck",), kwargs={"extra": {"stuck": name}})
         told.daemon = True
         told.start()
         told.join(LOG_SECONDS)
