@@ -5,10 +5,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from celery.utils.threads import bound_open_broker_sockets
 from celery.worker.consumer import Consumer
 
 FIRST_SECONDS = 0.2
 MOST_SECONDS = 1.5
+GOODBYE_SECONDS = 0.5
 
 
 class PromptConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
@@ -36,3 +38,18 @@ class PromptConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
 
         conn.ensure_connection = ensure_alive
         return super().ensure_connected(conn)
+
+    def on_connection_error_after_connected(self, exc: BaseException) -> None:
+        self._bound_dispatcher()
+        super().on_connection_error_after_connected(exc)
+
+    def shutdown(self) -> None:
+        self._bound_dispatcher()
+        super().shutdown()
+
+    def _bound_dispatcher(self) -> None:
+        """Celery says goodbye on the connection that Flower's events go over, and waits for the answer. It bounds this
+        on its other connection only: a RabbitMQ that has fallen silent would be waited for until the end of time."""
+        dispatcher = getattr(self, "event_dispatcher", None)
+        if dispatcher is not None and dispatcher.connection is not None:
+            bound_open_broker_sockets(dispatcher.connection, GOODBYE_SECONDS)
