@@ -26,7 +26,7 @@ def make_app(settings: Settings) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # 100 by default: a worker must outlive a long outage
         broker_channel_error_retry=True,  # a Redis that turns into a replica answers READONLY: connect again, don't die
-        broker_heartbeat=6,  # 120 by default: a half-open connection would hide for minutes
+        broker_heartbeat=4,  # 120 by default: a half-open connection would hide for minutes
         worker_consumer="workers.pool.consumer:PromptConsumer",
         broker_transport_options=transport_options(settings),
         broker_use_ssl=tls_options(settings.broker_url),

@@ -22,6 +22,8 @@ from workers.turn_task import TurnTask
 
 log = logging.getLogger(__name__)
 
+log = logging.getLogger(__name__)
+
 INGEST_TASK = "chatkit.ingest"
 BATCH = 100
 YEAR_SECONDS = 365 * 24 * 3600
@@ -52,7 +54,8 @@ def show(task: Task, verdict: Verdict) -> str:
         case Released(reason):
             raise GoesOn(f"released: {reason}", when=0)
         case Cancelled(reason):
-            task.send_event("task-revoked", terminated=True, signum=None, expired=False, reason=reason)
+            request = task.request
+            run_coroutine(asyncio.to_thread(tell_revoked, task.app, request.hostname, request.id, reason))
             raise Ignore(f"cancelled: {reason}")
         case DeadLettered(reason, error):
             raise DeadLetterFailure(f"{reason}: {error.kind if error else 'no error'}")
@@ -60,6 +63,16 @@ def show(task: Task, verdict: Verdict) -> str:
             raise Ignore(why)
         case _:
             assert_never(verdict)
+
+
+def tell_revoked(app: Celery, hostname: str, task_id: str, reason: str) -> None:
+    """Tell Flower. It blocks, and a broker that is away costs a row in Flower, nothing else."""
+    try:
+        with app.events.default_dispatcher(hostname=hostname) as dispatcher:
+            fields = {"terminated": True, "signum": None, "expired": False, "reason": reason}
+            dispatcher.send("task-revoked", uuid=task_id, **fields)
+    except Exception as error:  # noqa: BLE001  # any broker's error
+        log.warning("cancel_not_shown", extra={"event_id": task_id, "error": type(error).__name__})
 
 
 def register(app: Celery, worker: WorkerProcess) -> None:

@@ -30,8 +30,8 @@ DELTAS, DELTA_MS = 30, 40
 ANSWER = "word " * DELTAS
 DATABASE_SECONDS = 5.0
 BROKER_SECONDS = 10.0
-SILENT_BROKER_SECONDS = 20.0
-"""A heartbeat of 6 s that is missed twice, and the way back."""
+SILENT_BROKER_SECONDS = 15.0
+"""A heartbeat of 4 s that is missed twice, and the way back."""
 
 STOP_SECONDS = 10.0
 
