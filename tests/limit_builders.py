@@ -47,10 +47,23 @@ class Stand:
         **who: Any,
     ) -> Reserved | InLine:
         """Reserve for the event of a name."""
+        ask = self.ask_of(name, tokens=tokens, again=again, fallback=fallback, **who)
+        return await self.limiter.reserve(ask, token, LEASE)
+
+    def ask_of(
+        self,
+        name: str,
+        *,
+        model: str = MODEL,
+        tokens: int = 0,
+        again: bool = False,
+        fallback: str | None = None,
+        **who: Any,
+    ) -> Ask:
+        """What the event of a name needs."""
         event = create_event(name, id=name, **who)
         self.names[event.event_id] = name
-        ask = Ask(event, event.lane, "q", MODEL, fallback, text_tokens=tokens, again=again)
-        return await self.limiter.reserve(ask, token, LEASE)
+        return Ask(event, event.lane, "q", model, fallback, text_tokens=tokens, again=again)
 
     async def reserved(self, name: str, **options: Any) -> Reserved:
         answer = await self.ask(name, **options)
@@ -66,9 +79,20 @@ class Stand:
         """Who is granted now, in order."""
         return [self.names[wake.event_id] for wake in await self.limiter.grant(limit)]
 
-    async def settle(self, reserved: Reserved, verdict: Verdict = "ok", *, tokens: int = 0, **used: Any) -> list[str]:
-        used.setdefault("requests", None)
-        wakes = await self.limiter.settle(reserved, Used(tokens=tokens, verdict=verdict, **used))
+    async def settle(
+        self,
+        reserved: Reserved,
+        verdict: Verdict = "ok",
+        *,
+        calls: int = 1,
+        measured: int | None = None,
+        tokens: int = 0,
+        retry_after: timedelta | None = None,
+    ) -> list[str]:
+        """Settle a run, and say who is granted what became free. Calls say what they used when all went well."""
+        if measured is None:
+            measured = calls if verdict == "ok" else 0
+        wakes = await self.limiter.settle(reserved, Used(calls, measured, tokens, verdict, retry_after))
         return [self.names[wake.event_id] for wake in wakes]
 
     async def status(self, model: str = MODEL) -> ModelStatus:

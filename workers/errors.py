@@ -10,12 +10,13 @@ schemas.errors.WorkersError
 │   ├── TransientError       time-out, connection, 408, 409, 5xx: retry with backoff
 │   ├── OverloadError        our own pool is exhausted: wait, spend no attempt
 │   ├── RateLimitedError     429: park until `retry_after`
+│   ├── DeferredError        our own limits leave no room for the next call of a turn: park, go on from there
 │   ├── QuotaError           insufficient quota, 403: an operator has to act
 │   ├── AuthenticationError  401: park, ask to sign in again
-│   └── PermanentError       400, 404, 422, refusal, guardrail: no retry
-├── LimiterAwayError         the limits cannot be asked: no model is called
-├── StateAwayError           the lanes' Redis cannot be reached, or is full: wait, spend no attempt
-└── DatabaseError            the conversation store cannot be reached: retry
+│   ├── PermanentError       400, 404, 422, refusal, guardrail: no retry
+│   ├── LimiterAwayError     the limits cannot be asked: no model is called
+│   └── DatabaseError        the conversation store cannot be reached: park
+└── StateAwayError           the lanes' Redis cannot be reached, or is full: wait, spend no attempt
 """
 
 from datetime import timedelta
@@ -83,6 +84,13 @@ class OverloadError(CallError):
 
 class RateLimitedError(CallError):
     """The provider wants us to wait."""
+
+    reason = "rate_limit"
+    retryable = True
+
+
+class DeferredError(CallError):
+    """Our own limits have no room for the next call of a turn within the time that it may wait for it."""
 
     reason = "rate_limit"
     retryable = True

@@ -94,13 +94,12 @@ class TurnFeed:
     """One reader, and writers on the same loop: the relayed model, the tools, and the end of the run."""
 
     def __init__(self, next_call: Callable[[], Awaitable[None]] | None = None, journal: Journal | None = None) -> None:
-        """`next_call` is awaited before each call to the model after the first. Without a journal no step is kept."""
+        """`next_call` is awaited before each call to the model. Without a journal no step is kept."""
         self.tool_events = ToolEvents(self)
         self.journal = journal
         self._next_call = next_call
         self.response = -1
         """Number of the response that was begun last."""
-        self._called = False
         self._replaying = False
         self.chunks = count()
         """Numbers what the models of this turn stream."""
@@ -125,12 +124,6 @@ class TurnFeed:
         """Say whether the response that begins comes from the journal."""
         self._replaying = on
 
-    async def may_call(self) -> None:
-        """Return when the model may be called."""
-        if self._called and self._next_call is not None:
-            await self._next_call()
-        self._called = True
-
     def shown_by_tool(self, event: ThreadStreamEvent) -> ToolEvent:
         """What is shown outside of a call (a handoff, say) belongs to the response that led to it."""
         call = CURRENT_CALL.get()
@@ -144,6 +137,11 @@ class TurnFeed:
         kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.push(StepEnd(step, entry, kept))
         await kept
+
+    async def next_call(self) -> None:
+        """Wait until one more call to the model may begin."""
+        if self._next_call is not None:
+            await self._next_call()
 
     def push(self, event: FeedEvent) -> None:
         """Append an event."""

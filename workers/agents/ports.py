@@ -69,11 +69,11 @@ class Turn(Protocol):
         ...
 
     async def next_call(self) -> None:
-        """Awaited before each call to the model after the first: the limits may want it to wait."""
+        """Awaited before each call to the model: it is counted, and the limits may want it to wait."""
         ...
 
     def add_usage(self, *, requests: int, input_tokens: int, output_tokens: int) -> None:
-        """Count the model calls and tokens of a run, an unfinished one included."""
+        """Count the model calls of a run that said what they used, and their tokens; an unfinished run's included."""
         ...
 
 

@@ -53,6 +53,8 @@ class RelayedModel(Model):
         return getattr(self._model, name)  # the SDK asks models for optional abilities by name
 
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
+        if (feed := CURRENT_FEED.get()) is not None:  # of a run that a tool has started
+            await feed.next_call()
         return await self._model.get_response(*args, **kwargs)
 
     async def stream_response(
@@ -117,7 +119,7 @@ async def _relayed(
     feed: TurnFeed, stream: AsyncIterator[TResponseStreamEvent], input_: str | list[TResponseInputItem]
 ) -> AsyncIterator[TResponseStreamEvent]:
     """A response of the model. The run hears of its end, and starts tools, when it is in the journal."""
-    await feed.may_call()
+    await feed.next_call()
     number, step = feed.response, response_step(feed.response)
     failpoints.hit(FailPoint.BEFORE_MODEL_CALL, number)
     try:

@@ -85,15 +85,14 @@ class TurnContext:
             self.failure = error
 
     def add_usage(self, *, requests: int, input_tokens: int, output_tokens: int) -> None:
-        """Count the model calls and tokens of a run, an unfinished one included."""
+        """Count the model calls of a run that said what they used, and their tokens; an unfinished run's included."""
         self.use.requests += requests
         self.use.input_tokens += input_tokens
         self.use.output_tokens += output_tokens
 
     async def next_call(self) -> None:
-        """Wait for what the limits say to one more call of this turn."""
-        if self.use.next_call is not None:
-            await self.use.next_call()
+        """Wait for what the limits say to one more call of this turn, and count it."""
+        await self.use.begin_call()
 
     def raise_failure(self) -> None:
         """Raise what ended the answer, if anything did."""

@@ -49,14 +49,15 @@ class ModelStatus:
     circuit_seconds: float
     in_flight: int
     waiting: int
-    tokens_per_event: float
+    tokens_per_call: float
     used_rpm: float | None
     used_tpm: float | None
     used_concurrency: float | None
 
 
 class Limiter:
-    """Every method is one round trip, and may be called again with the same arguments."""
+    """Every method is one round trip, and may be called again with the same arguments: that takes nothing twice, and a
+    grant whose reply was lost is handed out again once it has run out."""
 
     def __init__(self, state: State, keys: Keys, *, clock: Clock | None = None) -> None:
         """`clock` is for tests; without one the time is that of Redis."""
@@ -101,9 +102,11 @@ class Limiter:
         calls = [self._call("renew", one.event_id, one.token, _ms(lease)) for one in reservations]
         await self._scripts.run(calls)
 
-    async def next_call(self, reserved: Reserved) -> timedelta:
-        """Charge a further call of the same run; how long to wait before it is made."""
-        return timedelta(milliseconds=await self._run("again", reserved.event_id, reserved.token))
+    async def next_call(self, reserved: Reserved, number: int, longest: timedelta) -> timedelta:
+        """Charge the `number`-th call of a run (from 2); how long to wait before it is made. More than `longest`: it is
+        not charged, and not to be made."""
+        which = (reserved.event_id, reserved.token)
+        return timedelta(milliseconds=await self._run("again", *which, number, _ms(longest)))
 
     async def settle(self, reserved: Reserved, used: Used) -> list[Wake]:
         """What a run has used, and how the provider did. Gives the grants of what became free.
@@ -111,10 +114,10 @@ class Limiter:
         Raises:
             LeaseLostError: a later run of the event holds the reservation.
         """
-        requests = "" if used.requests is None else used.requests
         retry_after = _ms(used.retry_after) if used.retry_after is not None else 0
+        calls = (used.calls, used.measured, used.tokens)
         which = (reserved.event_id, reserved.token)
-        reply = await self._run("settle", *which, requests, used.tokens, used.verdict, retry_after)
+        reply = await self._run("settle", *which, *calls, used.verdict, retry_after)
         if reply == [b"stale"]:
             raise LeaseLostError(f"a later run of {reserved.event_id} holds its reservation")
         return wakes_of(reply)

@@ -8,6 +8,9 @@ from schemas.outcome import DeadLettered, DeadReason, Dropped, DropReason, Outco
 from workers.policies.compose import Handler
 from workers.policies.delivery import Delivery
 
+LAST_LOOK = timedelta(seconds=5)
+"""Before the deadline of what waits for credentials: an alarm may ring late, and a stale event would be dropped."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeadlinePolicy:
@@ -15,7 +18,8 @@ class DeadlinePolicy:
     Of a redriven event the default counts alone, from the redrive: its `expirytime` belongs to its first life.
 
     What waits (for a limit, for its next attempt) waits no longer than its deadline, when it is dropped. What waits for
-    credentials that nobody gives is no stale event but a dead letter: an operator has to act.
+    credentials that nobody gives is no stale event but a dead letter: an operator has to act. It is looked at a last
+    time just before its deadline.
     """
 
     now: Callable[[], datetime]
@@ -35,11 +39,11 @@ class DeadlinePolicy:
         if deadline is None or not isinstance(outcome, Retry | Parked):
             return outcome
         left = max(deadline - self.now(), timedelta(0))
-        if outcome.delay <= left:
-            return outcome
         if outcome.reason is ParkReason.AUTHENTICATION:
-            return DeadLettered(DeadReason.AUTHENTICATION, outcome.error)
-        return replace(outcome, delay=left)
+            left -= LAST_LOOK
+            if left <= timedelta(0):
+                return DeadLettered(DeadReason.AUTHENTICATION, outcome.error)
+        return outcome if outcome.delay <= left else replace(outcome, delay=left)
 
     def _deadline(self, delivery: Delivery) -> datetime | None:
         if delivery.event.expirytime is not None and not delivery.redriven:

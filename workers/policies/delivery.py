@@ -1,5 +1,6 @@
 """What a policy and a handler are given: one event, leased to this worker."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -35,18 +36,28 @@ class StopSignal:
 class ModelUse:
     """Which model a run is to use, and what it used of it.
 
-    `model` None: the deployment's. `next_call`, if any, is awaited before each call to the model after the first.
+    `model` None: the deployment's. `calls` were begun, and the provider counts them however they ended; `requests` of
+    them said what they used. `next_call`, if any, is awaited with the number of each call after the first, before it.
     """
 
     model: str | None = None
+    calls: int = 0
     requests: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    next_call: Callable[[], Awaitable[None]] | None = None
+    next_call: Callable[[int], Awaitable[None]] | None = None
+    _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def tokens(self) -> int:
         return self.input_tokens + self.output_tokens
+
+    async def begin_call(self) -> None:
+        """To be awaited before each call to the model: waits until the limits let it go. The first is reserved."""
+        async with self._one_at_a_time:  # tools of one response run at once, and may call the model as well
+            if self.calls and self.next_call is not None:
+                await self.next_call(self.calls + 1)
+            self.calls += 1
 
 
 @dataclass(frozen=True, slots=True)

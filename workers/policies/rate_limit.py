@@ -6,14 +6,22 @@ from functools import partial
 from typing import Literal, Protocol
 
 from schemas.outcome import Done, Outcome, Parked, ParkReason
-from workers.errors import CallError, LimiterAwayError, OverloadError, QuotaError, RateLimitedError, TransientError
+from workers.errors import (
+    CallError,
+    DeferredError,
+    LimiterAwayError,
+    OverloadError,
+    QuotaError,
+    RateLimitedError,
+    TransientError,
+)
 from workers.policies.compose import Handler
 from workers.policies.delivery import Delivery
 
 LineReason = Literal["rate_limit", "circuit_open", "retry_budget"]
-Verdict = Literal["ok", "failed", "rate_limited", "quota", "overload", "neutral"]
-"""How the provider did: `failed` counts against its circuit, `neutral` says nothing about it, `overload` that this
-process runs more than it has connections for."""
+Verdict = Literal["ok", "failed", "rate_limited", "deferred", "quota", "overload", "neutral"]
+"""How the provider did: `failed` counts against its circuit, `neutral` says nothing about it, `deferred` that our own
+limits have no room for the next call, `overload` that this process runs more than it has connections for."""
 
 NOT_THE_PROVIDER = frozenset({"TransientError", "TurnTimeout", "ToolTimeoutError", "ModelBehaviorError"})
 """Kinds of transient failures that a healthy provider may see as well."""
@@ -44,9 +52,11 @@ class InLine:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What a run has used. `requests` None: every call that it announced."""
+    """What a run has used: `calls` were begun, `measured` of them said what they used, in all `tokens`. The others are
+    taken at their estimate."""
 
-    requests: int | None
+    calls: int
+    measured: int
     tokens: int
     verdict: Verdict
     retry_after: timedelta | None = None
@@ -58,8 +68,12 @@ class Limits(Protocol):
     async def reserve(self, delivery: Delivery) -> Reserved | InLine:
         """Reserve all that the run needs, or stand in line: whoever has capacity wakes the event."""
 
-    async def next_call(self, reserved: Reserved) -> None:
-        """Reserve one more call of the same run; returns when it may be made."""
+    async def next_call(self, reserved: Reserved, number: int) -> None:
+        """Reserve one more call of the same run, its `number`-th; returns when it may be made.
+
+        Raises:
+            DeferredError: that takes longer than a running turn should wait.
+        """
 
     async def settle(self, reserved: Reserved, used: Used) -> None:
         """Say what was used. Never raises: a reservation that is not settled runs out."""
@@ -89,13 +103,12 @@ class RateLimitPolicy:
         retry_after: timedelta | None = None
         try:
             outcome = await call_next(delivery)
-            verdict = "ok" if isinstance(outcome, Done) and use.requests else "neutral"
+            verdict = "ok" if isinstance(outcome, Done) and use.calls else "neutral"
         except CallError as error:
             verdict, retry_after = verdict_of(error), error.retry_after
             raise
         finally:
-            requests = 0 if use.requests == 0 and verdict == "neutral" else None
-            await self.limits.settle(answer, Used(requests, use.tokens, verdict, retry_after))
+            await self.limits.settle(answer, Used(use.calls, use.requests, use.tokens, verdict, retry_after))
         return outcome
 
 
@@ -104,6 +117,8 @@ def verdict_of(error: CallError) -> Verdict:
     match error:
         case RateLimitedError():
             return "rate_limited"
+        case DeferredError():
+            return "deferred"
         case QuotaError():
             return "quota"
         case OverloadError():

@@ -25,7 +25,9 @@ from workers.errors import (
     CallError,
     CancelRequestedError,
     DatabaseError,
+    DeferredError,
     LeaseLostError,
+    LimiterAwayError,
     OverloadError,
     QuotaError,
     RateLimitedError,
@@ -73,8 +75,10 @@ class RetryPolicy:
                 return Released(ReleaseReason.LEASE_LOST)
             case CancelRequestedError():
                 return Cancelled(delivery.stop.reason or CancelReason.USER)
-            case RateLimitedError():
+            case RateLimitedError() | DeferredError():
                 return self._park(ParkReason.RATE_LIMIT, error)
+            case LimiterAwayError():
+                return self._park(ParkReason.LIMITER_AWAY, error)
             case OverloadError():
                 return self._park(ParkReason.OVERLOAD, error)
             case DatabaseError():

@@ -4,13 +4,13 @@ import copy
 from collections.abc import AsyncIterator
 from typing import Any
 
-from agents import Agent, RunConfig, Runner
+from agents import Agent, RunConfig, Runner, function_tool
 
-from tests.unit.agents.turns import answer, streamed_text_of, text_of
+from tests.unit.agents.turns import FakeTurn, answer, new_context, streamed_text_of, text_of
 from workers.agents.relay import RelayedModel
 from workers.agents.responder import AgentResponder
 from workers.agents.team import Team
-from workers.testing.model import DeltaModel
+from workers.testing.model import Call, DeltaModel, Say, StepModel
 
 
 async def test_outside_of_a_turn_a_relayed_model_is_just_the_model() -> None:
@@ -45,3 +45,27 @@ async def test_a_relayed_model_can_be_copied_and_closed() -> None:
     relayed = RelayedModel(DeltaModel(3, piece="x"))
     assert copy.deepcopy(relayed).text == "xxx"
     await relayed.close()
+
+
+async def test_every_call_of_a_turn_is_announced_before_it_is_made_those_of_its_tools_included() -> None:
+    """The provider counts them all, and so do the limits."""
+
+    class Counting(FakeTurn):
+        announced = 0
+
+        async def next_call(self) -> None:
+            self.announced += 1
+            assert self.announced == outer.calls + inner.calls + 1
+
+    outer, inner = StepModel(Call("ask_another"), Say(("done",))), StepModel(Say(("yes",)))
+    another = Agent(name="Another", model=RelayedModel(inner))
+
+    @function_tool
+    async def ask_another() -> str:
+        result = await Runner.run(another, "well?", run_config=RunConfig(tracing_disabled=True))
+        return str(result.final_output)
+
+    turn = Counting()
+    team = Team((Agent(name="Solo", model=outer, tools=[ask_another]),))
+    assert text_of(await answer(AgentResponder(team), "hi", new_context(turn))) == "done"
+    assert turn.announced == 3

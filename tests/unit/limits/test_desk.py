@@ -13,14 +13,14 @@ from tests.builders import create_event, delivery_of
 from tests.eventually import eventually
 from tests.lane_builders import Deployment, deployment_on
 from tests.limit_builders import MODEL, Stand
-from workers.errors import LimiterAwayError, OverloadError, RateLimitedError
+from workers.errors import DeferredError, LimiterAwayError, OverloadError
 from workers.lanes.connection import connect
 from workers.lanes.keys import Keys
 from workers.lanes.pauses import Paused
 from workers.lanes.records import Settlement, Wake
 from workers.limits import desk as desk_module
 from workers.limits.desk import LimitDesk
-from workers.limits.limiter import Limiter
+from workers.limits.limiter import Ask, Limiter
 from workers.limits.room import Room
 from workers.policies.rate_limit import InLine, Reserved, Used
 
@@ -126,11 +126,11 @@ async def test_a_grant_that_comes_before_the_event_has_settled_is_not_lost(
 
 
 async def test_a_call_that_would_wait_for_long_gives_the_turn_back_to_the_line(desk: Desk, stand: Stand) -> None:
-    await stand.limit(rpm=1)
+    await stand.limit(rpm=0.5)
     reserved = await stand.reserved("a")
-    with pytest.raises(RateLimitedError) as raised:
-        await desk.desk.next_call(reserved)
-    assert raised.value.retry_after == timedelta(seconds=60)
+    with pytest.raises(DeferredError) as raised:
+        await desk.desk.next_call(reserved, 2)
+    assert raised.value.retry_after == timedelta(seconds=120)
 
 
 async def test_a_process_without_a_free_connection_runs_fewer_turns_and_slowly_more(desk: Desk, stand: Stand) -> None:
@@ -144,12 +144,12 @@ async def test_a_process_without_a_free_connection_runs_fewer_turns_and_slowly_m
         return answer
 
     running = [await reserve(f"a{number}") for number in range(10)]
-    await desk.desk.settle(running.pop(), Used(None, 0, "overload"))
+    await desk.desk.settle(running.pop(), Used(1, 0, 0, "overload"))
     assert (await stand.status()).circuit == "closed"
     with pytest.raises(OverloadError):
         await reserve("b")
     for _ in range(3):  # 0.7 of ten remain
-        await desk.desk.settle(running.pop(), Used(None, 0, "ok"))
+        await desk.desk.settle(running.pop(), Used(1, 1, 0, "ok"))
     running.append(await reserve("c"))
     with pytest.raises(OverloadError):
         await reserve("d")
@@ -160,6 +160,62 @@ async def test_a_process_without_a_free_connection_runs_fewer_turns_and_slowly_m
     seconds = 4.0  # more than when it was cut: no bound any more
     for number in range(20):
         await reserve(f"g{number}")
+
+
+async def test_a_call_that_found_no_free_connection_was_not_made(desk: Desk, stand: Stand) -> None:
+    await stand.limit(rpm=60)
+    await desk.desk.settle(await stand.reserved("a"), Used(1, 0, 0, "overload"))
+    await stand.reserved("b")
+
+
+async def test_a_reservation_whose_turn_is_cancelled_while_it_asks_is_given_back(stand: Stand) -> None:
+    class Slow(Limiter):
+        """Answers once the test lets it."""
+
+        answering = asyncio.Event()
+
+        async def reserve(self, ask: Ask, token: str, lease: timedelta) -> Reserved | InLine:
+            answer = await super().reserve(ask, token, lease)
+            await self.answering.wait()
+            return answer
+
+    desk = Desk(stand, Slow(stand.state, Keys("ck", 2), clock=stand.clock))
+    await stand.limit(models={MODEL: {"concurrency": 1}}, tenants={"*": {"rpm": 1}})
+    asking = asyncio.create_task(desk.desk.reserve(delivery_of(create_event("a"))))
+
+    async def taken() -> bool:
+        return (await stand.status()).in_flight == 1
+
+    await eventually(taken)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    Slow.answering.set()
+    await desk.desk.close()
+    await stand.reserved("b")
+
+
+async def test_a_row_of_grants_for_what_has_ended_reaches_the_first_that_lives_at_once(
+    desk: Desk, stand: Stand
+) -> None:
+    """A probe is one grant at a time: else each of those that are gone costs a look."""
+    await stand.settle(await stand.reserved("refused"), "quota")  # the circuit is open
+    gone = [await parked(desk, f"g{number}") for number in range(20)]
+    alive = await parked(desk, "alive")
+    for event in gone:
+        await desk.lanes.lanes.cancel(event.event_id)
+    stand.turn(61)
+    await desk.desk.grant()
+    assert desk.wakes == [alive.event_id]
+
+
+async def test_what_has_ended_is_taken_out_of_the_line_behind_its_back(desk: Desk, stand: Stand) -> None:
+    await stand.limit(rpm=60)
+    await stand.reserved("first")
+    event = await parked(desk, "a")
+    desk.desk.forget([event.event_id])
+    await desk.desk.close()
+    assert (await stand.status()).waiting == 0
 
 
 async def test_what_the_provider_says_is_told_to_all_but_not_with_every_answer(desk: Desk, stand: Stand) -> None:
@@ -177,7 +233,11 @@ async def test_limits_that_cannot_be_asked_fail_closed_and_settling_them_is_no_f
     desk = Desk(stand, Limiter(nowhere, Keys("ck", 2)))
     with pytest.raises(LimiterAwayError):
         await desk.desk.reserve(delivery_of(create_event()))
-    await desk.desk.settle(Reserved("evt_1", "t1", MODEL), Used(None, 0, "ok"))
+    with pytest.raises(LimiterAwayError):
+        await desk.desk.next_call(Reserved("evt_1", "t1", MODEL), 2)
+    await desk.desk.settle(Reserved("evt_1", "t1", MODEL), Used(1, 1, 0, "ok"))
+    desk.desk.forget(["evt_1"])
+    await desk.desk.close()
     await nowhere.aclose()
 
 

@@ -34,7 +34,9 @@ from workers.errors import (
     AuthenticationError,
     CancelRequestedError,
     DatabaseError,
+    DeferredError,
     LeaseLostError,
+    LimiterAwayError,
     NotFoundError,
     OverloadError,
     PermanentError,
@@ -47,7 +49,7 @@ from workers.policies.dead_letter import DeadLetterPolicy
 from workers.policies.deadline import DeadlinePolicy
 from workers.policies.delivery import Delivery, StopSignal
 from workers.policies.filter import FilterPolicy, Patterns
-from workers.policies.rate_limit import RateLimitPolicy
+from workers.policies.rate_limit import InLine, RateLimitPolicy, Reserved
 from workers.policies.retry import Backoff, RetryPolicy
 from workers.policies.worker_lost import WorkerLostPolicy
 from workers.setting_types import EventFilter
@@ -164,6 +166,8 @@ async def test_a_few_workers_may_be_lost_while_they_keep_an_event_in_quarantine(
         (TransientError("503"), Retry, "transient"),
         (AuthenticationError("401"), Parked, "authentication"),
         (RateLimitedError("429", retry_after=timedelta(seconds=7)), Parked, "rate_limit"),
+        (DeferredError("no room", retry_after=timedelta(minutes=2)), Parked, "rate_limit"),
+        (LimiterAwayError("the limits cannot be asked"), Parked, "limiter_away"),
         (OverloadError("no connection free"), Parked, "overload"),
         (DatabaseError("down"), Parked, "database"),
         (QuotaError("insufficient_quota"), DeadLettered, "quota"),
@@ -218,28 +222,29 @@ async def test_a_bug_is_dead_lettered_with_its_class_and_place_but_not_its_text(
 
 
 def test_the_stack_stands_in_the_order_that_dispatch_gives_reasons_for() -> None:
-    dispatcher = Dispatcher(Settings(), turns=done, light=done)
-    assert [type(policy) for policy in dispatcher.policies("chatkit.threads.create")] == [
-        DeadLetterPolicy,
-        WorkerLostPolicy,
-        DeadlinePolicy,
-        FilterPolicy,
-        RetryPolicy,
-    ]
+    dispatcher = Dispatcher(Settings(), turns=done, light=done, limits=NotedLimits())
+    whole = [DeadLetterPolicy, WorkerLostPolicy, DeadlinePolicy, FilterPolicy, RetryPolicy, RateLimitPolicy]
+    assert [type(policy) for policy in dispatcher.policies("chatkit.threads.create")] == whole
+    assert [type(policy) for policy in dispatcher.policies("chatkit.items.feedback")] == whole[:-1]
 
 
 async def test_the_order_is_a_law_each_policy_wins_over_those_inside_it() -> None:
     """One delivery that every policy has something to say about, and then one reason less at a time."""
     settings = Settings(event_filter=EventFilter(deny={"type": ["chatkit.threads.create"]}))
-    dispatcher = Dispatcher(settings, turns=fails, light=fails, now=lambda: NOW)
+    limits = NotedLimits(InLine("gpt-4.1", 3, timedelta(seconds=9), "rate_limit"))
+    dispatcher = Dispatcher(settings, turns=fails, light=fails, limits=limits, now=lambda: NOW)
     stale, fresh = create_event(expirytime=NOW.isoformat()), create_event()
     lost = await dispatcher(delivery_of(stale, deaths=99))
     assert isinstance(lost, DeadLettered)
     assert lost.reason is DeadReason.WORKER_LOST
     assert await dispatcher(delivery_of(stale)) == Dropped(DropReason.EXPIRED)
     assert await dispatcher(delivery_of(fresh)) == Dropped(DropReason.FILTERED)
-    unfiltered = Dispatcher(Settings(), turns=fails, light=fails, now=lambda: NOW)
+    assert limits.asked == 0  # nothing is reserved for what does not run
+    unfiltered = Dispatcher(Settings(), turns=fails, light=fails, limits=limits, now=lambda: NOW)
+    assert await unfiltered(delivery_of(fresh)) == Parked(ParkReason.RATE_LIMIT, timedelta(seconds=30))
+    limits.answer = Reserved("evt_1", "t1", "gpt-4.1")
     assert isinstance(await unfiltered(delivery_of(fresh)), Retry)
+    assert len(limits.settled) == 1  # and what was reserved is settled before anything is decided
 
 
 @pytest.mark.parametrize("event", [create_event(expirytime=NOW.isoformat()), feedback_event("thr_1")])
@@ -317,6 +322,33 @@ async def test_what_waits_waits_no_longer_than_its_deadline(delay: timedelta, bo
     for delivery in (by_itself, by_default):
         outcome = await compose([DeadlinePolicy(lambda: NOW, timedelta(hours=1))], parked)(delivery)
         assert outcome == Parked(ParkReason.RATE_LIMIT, bounded)
+
+
+@pytest.mark.parametrize(
+    ("left", "parked"),
+    [
+        (timedelta(hours=2), timedelta(minutes=1)),
+        (timedelta(seconds=50), timedelta(seconds=45)),
+        (timedelta(seconds=6), timedelta(seconds=1)),
+        (timedelta(seconds=5), None),
+        (timedelta(0), None),
+    ],
+)
+async def test_what_waits_for_a_sign_in_is_looked_at_a_last_time_just_before_its_deadline(
+    left: timedelta, parked: timedelta | None
+) -> None:
+    refused = ErrorRecord(kind="AuthenticationError", message="401")
+    clock = iter([NOW - timedelta(hours=3), NOW])  # it is fresh when its run begins
+
+    async def waits(delivery: Delivery) -> Outcome:
+        return Parked(ParkReason.AUTHENTICATION, timedelta(minutes=1), refused)
+
+    policy = DeadlinePolicy(lambda: next(clock))
+    outcome = await compose([policy], waits)(delivery_of(create_event(expirytime=(NOW + left).isoformat())))
+    if parked is None:
+        assert outcome == DeadLettered(DeadReason.AUTHENTICATION, refused)
+    else:
+        assert outcome == Parked(ParkReason.AUTHENTICATION, parked, refused)
 
 
 async def test_an_event_is_stale_from_its_deadline_on() -> None:

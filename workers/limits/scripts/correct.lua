@@ -5,15 +5,15 @@
 -- Arguments: now ('' for TIME), model, remaining requests ('' for unknown), remaining tokens ('' for unknown).
 -- Reply: 'ok'.
 --@include clock.lua
---@include line.lua
+--@include model.lua
 local model = model_of(ARGV[2])
 local function lowered(tat, unit, remaining)
   if not unit or remaining == '' then
     return tat
   end
-  return math.max(tat, us + math.max(BURST_US, unit) - tonumber(remaining) * unit)
+  return math.max(tat, us + burst_us(unit) - tonumber(remaining) * unit)
 end
-model.rtat = lowered(model.rtat, unit_us(model.rule.rpm, model.factor), ARGV[3])
-model.ttat = lowered(model.ttat, unit_us(model.rule.tpm, model.factor), ARGV[4])
+model.rtat = lowered(model.rtat, request_us(model), ARGV[3])
+model.ttat = lowered(model.ttat, token_us(model), ARGV[4])
 save()
 return 'ok'

@@ -1,35 +1,26 @@
 -- grant: hands out what has become free.
 --
 -- Promise: bounded work per call. Grants that nobody took up go back to the front of their lines, and what they had
--- taken is given back; then those that stepped aside for a limit of their own come back; then each model that has a line
--- grants while its limits allow.
+-- taken is given back; then those that rested or stood aside for a limit of their own come back; then each model that
+-- has a line grants while its limits allow.
 -- Keys: the limits' hash tag.
 -- Arguments: now ('' for TIME), limit.
 -- Reply: {lane, id, type, queue, lane, …}.
 --@include clock.lua
+--@include model.lua
 --@include line.lua
 local limit = tonumber(ARGV[2])
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', tag .. 'granted', '-inf', ms, 'LIMIT', 0, limit)) do
-  local ticket = ticket_of(id)
-  if ticket then
-    withdraw(ticket)
-  end
-  redis.call('ZREM', tag .. 'granted', id)
+local function due(name)
+  return ipairs(redis.call('ZRANGEBYSCORE', tag .. name, '-inf', ms, 'LIMIT', 0, limit))
 end
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', tag .. 'later', '-inf', ms, 'LIMIT', 0, limit)) do
-  redis.call('ZREM', tag .. 'later', id)
-  local ticket = ticket_of(id)
-  if ticket then
-    stand(model_of(ticket.model), ticket)
-  end
+for _, id in due('granted') do
+  withdraw(ticket_of(id))
 end
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', tag .. 'rest', '-inf', ms, 'LIMIT', 0, limit)) do
-  redis.call('ZREM', tag .. 'rest', name)
-  local model, class, tenant = string.match(name, '^(%S+) (%S+) (%S+)$')
-  local first = redis.call('ZRANGE', tag .. 'line:' .. model .. ':' .. class .. ':' .. tenant, 0, 0)[1]
-  if first then
-    stand(model_of(model), ticket_of(first))
-  end
+for _, queue in due('back') do
+  come_back(queue)
+end
+for _, name in due('rest') do
+  come_back_tenant(name)
 end
 local granted = {}
 for _, name in ipairs(redis.call('SMEMBERS', tag .. 'models')) do

@@ -5,7 +5,9 @@
 -- Arguments: now ('' for TIME), id.
 -- Reply: {} when it has no ticket, else {model, place, seconds as text, reason}.
 --@include clock.lua
+--@include model.lua
 --@include line.lua
+--@include eta.lua
 local ticket = ticket_of(ARGV[2])
 if not ticket then
   return {}
