@@ -1,5 +1,6 @@
 """What follows once a run is settled: Sentry is told of a dead letter, a flood of them pauses its type, a quota that is
-used up is alerted of, and what waits for a sign-in is noted, alerted of, and woken by one."""
+used up is alerted of, what waits for a sign-in is noted, alerted of, and woken by one, and what has ended in line for a
+limit leaves it."""
 
 import logging
 import time
@@ -57,6 +58,7 @@ class Ends:
         waker: of what a sign-in lets go on.
         flood_ratio: dead share of what ended within a minute from which a type is paused; above 1: never.
         flood_least: dead letters from which the share means anything.
+        leave_line: takes turns out of the line of the limits; does not wait, and fails open.
         clock: seconds that only go forward.
     """
 
@@ -69,9 +71,11 @@ class Ends:
         *,
         flood_ratio: float,
         flood_least: int,
+        leave_line: Callable[[Sequence[str]], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pauses, self._floods, self._sign_ins, self._waker = pauses, floods, sign_ins, waker
+        self._leave_line = leave_line
         self._ratio, self._least = flood_ratio, flood_least
         self._quota_alerts = _Allowance(1, ALERT_EVERY, clock)
         self._invalid_told = _Allowance(TOLD_A_MINUTE, timedelta(minutes=1), clock)
@@ -81,6 +85,7 @@ class Ends:
         refused: list[tuple[Delivery, str]] = []
         signed_in: set[Owner] = set()
         dying: set[str] = set()
+        left: list[str] = []
         for delivery, outcome, state in settled:
             type_ = delivery.event.type
             if state is EventState.DEAD and isinstance(outcome, DeadLettered):
@@ -89,10 +94,13 @@ class Ends:
                 dying |= {type_} if outcome.reason in FLOODING else set()
                 if outcome.reason is DeadReason.QUOTA and self._quota_alerts.take():
                     log.error("quota_refused", extra={"event_id": delivery.event.event_id, "kind": kind})
+            if state.ended and _may_stand_in_line(delivery, outcome):
+                left.append(delivery.event.event_id)
             if isinstance(outcome, Parked) and outcome.reason is ParkReason.AUTHENTICATION:
                 refused.append((delivery, queue_of(delivery.event)))
             elif type_ == SESSION_START:
                 signed_in.add(Owner(delivery.event.tenant, delivery.event.userid))
+        self._leave_line(left)
         for type_ in dying:
             await self._guard(type_)
         await self._see_to_sign_ins(refused, signed_in)
@@ -126,3 +134,8 @@ class Ends:
                 log.error("type_paused_by_flood_guard", extra={"type": type_, "dead": share.dead, "resume": resume})
         except STATE_ERRORS as error:
             log.warning("flood_not_guarded", extra={"type": type_, "error": type(error).__name__})
+
+
+def _may_stand_in_line(delivery: Delivery, outcome: Outcome) -> bool:
+    """Whether a turn has ended without what it needs to run (dropped, say), or was stopped as it went to wait."""
+    return delivery.event.needs_turn and (delivery.use.model is None or isinstance(outcome, Parked))

@@ -35,9 +35,10 @@ from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes
 from workers.lanes.refusals import Refusals
 from workers.lanes.roll import Roll
+from workers.lanes.rounds import Rounds
 from workers.lanes.sweeper import Sweeper
 from workers.light_turn import LightTurn
-from workers.limits.desk import LimitDesk
+from workers.limits.desk import LONGEST_PAUSE, LimitDesk
 from workers.limits.limiter import Limiter
 from workers.operator_cancel import OperatorCancel
 from workers.quarantine import Quarantine
@@ -147,11 +148,9 @@ async def turn_runtime(
     async with AsyncExitStack() as stack:
         writer = FrameWriter(lanes)
         stack.push_async_callback(writer.close)
-        limiter = Limiter(core.state, core.keys)
-        await limiter.install(settings.limits)
         refusals = Refusals(core.state, core.keys)
         desk = LimitDesk(
-            limiter,
+            Limiter(core.state, core.keys),
             lanes,
             core.waker.wake,
             model=settings.model,
@@ -159,7 +158,10 @@ async def turn_runtime(
             queue_of=queue_of,
             lease=settings.lease * 3,
             on_stale=partial(refusals.note, "limits"),
+            # a wait for the limits must not end a turn as one that took too long
+            longest_pause=min(LONGEST_PAUSE, timedelta(seconds=settings.turn_seconds) / 4),
         )
+        stack.push_async_callback(desk.close)
         await stack.enter_async_context(running(desk.run(), "limit-desk", give_up))
         services = load_services(settings.services)
         teams: dict[str, Team] = {}
@@ -197,9 +199,18 @@ async def worker_runtime(core: Core, *, give_up: GiveUp = lambda: None) -> Async
         light, dispatcher = turns.light, turns.dispatcher
         settler = Settler(name)
 
+        # not in a quarantine: the one of an old worker would put the limits of a rolling change back
+        await Limiter(core.state, core.keys).install(settings.limits)
         await core.waker.wake(await lanes.sign_ins.key_is(settings.key_fingerprint))
-        ratio, least = settings.flood_ratio, settings.flood_least
-        ends = Ends(lanes.pauses, lanes.floods, lanes.sign_ins, core.waker, flood_ratio=ratio, flood_least=least)
+        ends = Ends(
+            lanes.pauses,
+            lanes.floods,
+            lanes.sign_ins,
+            core.waker,
+            flood_ratio=settings.flood_ratio,
+            flood_least=settings.flood_least,
+            leave_line=turns.desk.forget,
+        )
         rounds = LightRounds(lanes, core.waker, light, dispatcher, settler, utc_now, settings.lease, ends)
         intake = Intake(lanes, core.waker, rounds, queue_of)
         for task in await intake.start():
@@ -207,8 +218,10 @@ async def worker_runtime(core: Core, *, give_up: GiveUp = lambda: None) -> Async
         stack.push_async_callback(intake.close)
         largest = settings.max_event_bytes
         admission = Admission(intake, lanes, worker=name, max_event_bytes=largest, now=utc_now, mourner=ends)
-        sweeper = Sweeper(lanes, core.waker.wake, lambda: roll.live, also=turns.desk.grant)
-        await stack.enter_async_context(running(sweeper.run(), "sweeper", give_up))
+        sweeping = Rounds(Sweeper(lanes, core.waker.wake).sweep, lambda: roll.live, failure="sweep_failed")
+        await stack.enter_async_context(running(sweeping.run(), "sweeper", give_up))
+        granting = Rounds(turns.desk.grant, lambda: roll.live, failure="grant_failed")
+        await stack.enter_async_context(running(granting.run(), "granter", give_up))
         if settings.broker_url.startswith("redis"):
             client = connect_ingress(settings.broker_url)
             stack.push_async_callback(client.aclose)

@@ -1,4 +1,4 @@
-"""The flood guard, and what Sentry is told of a dead letter."""
+"""The flood guard, what Sentry is told of a dead letter, and who leaves the line of the limits."""
 
 import json
 from collections.abc import Sequence
@@ -9,9 +9,22 @@ import pytest
 import sentry_sdk
 
 from schemas.events import parse_event
-from schemas.outcome import DeadLettered, DeadReason, Done, ErrorRecord, EventState, Outcome, Parked, ParkReason
+from schemas.outcome import (
+    Cancelled,
+    CancelReason,
+    DeadLettered,
+    DeadReason,
+    Done,
+    Dropped,
+    DropReason,
+    ErrorRecord,
+    EventState,
+    Outcome,
+    Parked,
+    ParkReason,
+)
 from schemas.records import DeadLetter
-from tests.builders import create_event, delivery_of, message_event
+from tests.builders import create_event, delivery_of, feedback_event, message_event
 from tests.lane_builders import Deployment, letter
 from tests.unit.telemetry.test_sentry import Kept, sentry
 from workers.ends import TOLD_A_MINUTE, Ends
@@ -39,15 +52,23 @@ def woken() -> Woken:
     return Woken()
 
 
-def ends_of(deployment: Deployment, woken: Woken) -> Ends:
+def ends_of(deployment: Deployment, woken: Woken, left: list[str]) -> Ends:
     """Those of one worker process."""
     lanes = deployment.lanes
-    return Ends(lanes.pauses, lanes.floods, lanes.sign_ins, woken, flood_ratio=0.5, flood_least=4)
+    return Ends(
+        lanes.pauses, lanes.floods, lanes.sign_ins, woken, flood_ratio=0.5, flood_least=4, leave_line=left.extend
+    )
 
 
 @pytest.fixture
-def ends(deployment: Deployment, woken: Woken) -> Ends:
-    return ends_of(deployment, woken)
+def left() -> list[str]:
+    """Who was taken out of the line of the limits."""
+    return []
+
+
+@pytest.fixture
+def ends(deployment: Deployment, woken: Woken, left: list[str]) -> Ends:
+    return ends_of(deployment, woken, left)
 
 
 @dataclass
@@ -72,7 +93,7 @@ class Flood:
 
 @pytest.fixture
 def flood(deployment: Deployment, woken: Woken) -> Flood:
-    return Flood(deployment, [ends_of(deployment, woken), ends_of(deployment, woken)])
+    return Flood(deployment, [ends_of(deployment, woken, []), ends_of(deployment, woken, [])])
 
 
 BUG = DeadReason.BUG
@@ -183,3 +204,22 @@ async def test_a_refused_sign_in_is_an_alert_and_a_session_that_starts_lets_it_g
         begun = parse_event({**start, "tenant": question.tenant, "userid": user, "data": {}})
         await ends.note([(delivery_of(begun), Done(), EventState.DONE)])
     assert [wake.event_id for wake in woken] == [question.event_id]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "reserved", "leaves"),
+    [
+        (Dropped(DropReason.EXPIRED), EventState.DROPPED, False, True),
+        (Cancelled(CancelReason.THREAD_DELETED), EventState.CANCELLED, False, True),
+        (Parked(ParkReason.RATE_LIMIT, timedelta(minutes=1)), EventState.CANCELLED, True, True),
+        (Parked(ParkReason.RATE_LIMIT, timedelta(minutes=1)), EventState.WAITING_LIMIT, False, False),
+        (Done(), EventState.DONE, True, False),
+    ],
+)
+async def test_a_turn_that_ends_without_a_run_leaves_the_line(
+    ends: Ends, left: list[str], outcome: Outcome, state: EventState, reserved: bool, leaves: bool
+) -> None:
+    turn = delivery_of(create_event())
+    turn.use.model = "gpt-4.1" if reserved else None
+    await ends.note([(turn, outcome, state), (delivery_of(feedback_event("thr_1")), outcome, state)])
+    assert left == ([turn.event.event_id] if leaves else [])

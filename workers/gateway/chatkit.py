@@ -18,7 +18,7 @@ from workers.gateway.ports import GatewayRuntime
 from workers.gateway.problem import ProblemError
 from workers.gateway.requests import event_of
 from workers.gateway.sse import Batches, open_stream
-from workers.limits.places import said_to_user
+from workers.limits.places import forget, said_to_user
 from workers.streams.records import StreamEnd, StreamFrame
 
 router = APIRouter(tags=["chatkit"])
@@ -65,6 +65,7 @@ async def _stop_thread(event: Event, runtime: GatewayRuntime) -> None:
     await _read(event, look, runtime)  # raises for somebody else's thread, before anything is stopped
     for event_id in await runtime.lanes.events_of(event.lane):
         cancellation = await runtime.lanes.cancel(event_id, CancelReason.THREAD_DELETED)
+        await forget(event_id, runtime.limiter)
         if cancellation.wake is not None:
             await runtime.waker.wake([cancellation.wake])
 

@@ -12,13 +12,16 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
 
-from schemas.events import Event, event_id
+from schemas.events import Event, event_id, parse_event
 from schemas.outcome import DeadLettered, DeadReason, Done, Dropped, DropReason
+from tests.builders import create_event
 from tests.eventually import eventually
 from tests.unit.gateway.stage import BEAT, Stage, create_request, message_request
 from workers.errors import DatabaseError, PermanentError
 from workers.lanes.records import Settlement
+from workers.limits.limiter import Ask
 from workers.sessions.tokens import TokenMinter
+from workers.setting_types import Limits
 from workers.settle import dead_letter
 from workers.streams.turn_frames import TurnFrames
 
@@ -218,10 +221,13 @@ async def test_deleting_a_thread_stops_what_runs_and_waits_in_it(client: httpx.A
         for text in ("one", "two")
     ]
     await eventually(partial(_waiting, stage, 2))
+    stopped = await stage.lanes.events_of("acme/thr_1")
+    await _in_line(stage, *stopped)
     request = {"type": "threads.delete", "params": {"thread_id": "thr_1"}}
     answer = await client.post("/chatkit", json=request, headers=stage.bearer())
     assert answer.status_code == 200
     assert await stage.lanes.events_of("acme/thr_1") == []
+    assert await stage.limiter.places(stopped) == [None, None]
     for answer in await asyncio.gather(*waiting):
         status = await stage.lanes.status(answer.headers["X-Event-Id"])
         assert status is not None
@@ -276,6 +282,17 @@ async def test_last_event_id_goes_on_after_a_frame_and_is_checked(client: httpx.
 
 async def _waiting(stage: Stage, count: int) -> bool:
     return len(await stage.lanes.events_of("acme/thr_1")) == count
+
+
+async def _in_line(stage: Stage, *event_ids: str) -> None:
+    """Let events of the thread stand in line for the model."""
+    limits = Limits.model_validate({"models": {"m": {"rpm": 1}}})
+    await stage.limiter.set_limits(limits)
+    first = create_event("something else")
+    bodies: list[Any] = [await stage.state.get(f"{stage.keys.tag_of('acme/thr_1')}body:{id_}") for id_ in event_ids]
+    for event in (first, *map(parse_event, bodies)):
+        await stage.limiter.reserve(Ask(event, event.lane, "q", "m"), "t1", timedelta(minutes=1))
+    assert None not in await stage.limiter.places(event_ids)
 
 
 def _worker_request(type_: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The sweeper: wakes what a sweep finds, and goes on whatever happens."""
+"""The sweeper wakes what a sweep finds; rounds go on whatever happens."""
 
 import asyncio
 from contextlib import suppress
@@ -12,7 +12,8 @@ import pytest
 from tests.eventually import eventually
 from tests.lane_builders import Deployment, deployment_on, event
 from workers.lanes.records import Wake
-from workers.lanes.sweeper import INTERVAL, Sweeper
+from workers.lanes.rounds import INTERVAL, Rounds
+from workers.lanes.sweeper import Sweeper
 
 FIRST = event("e1", "thr_1")
 
@@ -29,7 +30,7 @@ class RecordingWaker:
 
 async def test_the_sweeper_sends_the_wakes_it_finds(deployment: Deployment) -> None:
     waker = RecordingWaker()
-    sweeper = Sweeper(deployment.lanes, waker.wake, lambda: 1)
+    sweeper = Sweeper(deployment.lanes, waker.wake)
     await deployment.accepted(FIRST)
     await sweeper.sweep()
     assert waker.woken == []
@@ -38,23 +39,27 @@ async def test_the_sweeper_sends_the_wakes_it_finds(deployment: Deployment) -> N
     assert [wake.event_id for wake in waker.woken] == [FIRST.event_id]
 
 
+async def nothing() -> None:
+    pass
+
+
 @pytest.mark.parametrize(("workers", "tenths"), [(0, 1), (1, 1), (7, 7)])
-def test_sweepers_share_the_work_whatever_their_number(workers: int, tenths: int) -> None:
-    lanes = deployment_on(fakeredis.FakeAsyncRedis(), "ck").lanes
+def test_workers_share_their_rounds_whatever_their_number(workers: int, tenths: int) -> None:
     pauses = [
-        Sweeper(lanes, RecordingWaker().wake, lambda: workers, random=partial(float, roll)).pause
+        Rounds(nothing, lambda: workers, failure="failed", random=partial(float, roll)).pause
         for roll in (0.0, 0.5, 1.0)
     ]
     assert pauses == [INTERVAL * tenths * factor for factor in (0.5, 1.0, 1.5)]
 
 
-async def test_the_sweeper_goes_on_after_the_state_was_away(caplog: pytest.LogCaptureFixture) -> None:
+async def test_rounds_go_on_after_the_state_was_away(caplog: pytest.LogCaptureFixture) -> None:
     server = fakeredis.FakeServer()
     state = fakeredis.FakeAsyncRedis(server=server)
     deployment, waker = deployment_on(state, "ck"), RecordingWaker()
     await deployment.accepted(FIRST)
     server.connected = False
-    task = asyncio.create_task(Sweeper(deployment.lanes, waker.wake, lambda: 1).run())
+    rounds = Rounds(Sweeper(deployment.lanes, waker.wake).sweep, lambda: 1, failure="sweep_failed")
+    task = asyncio.create_task(rounds.run())
 
     async def noticed() -> bool:
         return "sweep_failed" in caplog.messages
