@@ -37,7 +37,7 @@ CASES = [
     Case(
         DeadReason.AUTHENTICATION,
         "AuthenticationError: HTTP 401",
-        (Status(401),),
+        (Status(401), Status(401)),  # the second time just before its deadline
         event=lambda: create_event(expirytime=_in(10)),
     ),
     # the last one: it opens the circuit

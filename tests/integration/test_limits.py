@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 import redis.asyncio
 
 from schemas.events import Event, parse_event
@@ -18,10 +19,14 @@ from tests.eventually import eventually
 from tests.integration.test_worker import ended, frames, publish
 from workers.lanes.lanes import Lanes
 from workers.testing.provider import FakeProvider
-from workers.testing.provider_steps import Hang, Status, Step, Text
+from workers.testing.provider_steps import Hang, Late, Status, Step, Text, Tool
 from workers.testing.provider_wire import Json
 
 pytestmark = pytest.mark.redis
+
+EVERYTHING = ("on", ">secret", "allkeys", "allchannels", "allcommands")
+BUT_THE_LIMITS = [f"~ck:{name}*" for name in ("{s", "where", "workers", "ingress", "shards", "sign")]
+"""What a user of Redis may touch that stands for a worker from which the node of the limits is away."""
 
 
 @pytest.fixture
@@ -105,12 +110,13 @@ async def test_who_waits_is_told_place_and_time_and_holds_no_slot(
     deployment: Deployment, provider: FakeProvider
 ) -> None:
     deployment.worker("workers.app", "--concurrency", "2", CHATKIT_LIMITS='{"models": {"*": {"rpm": 60}}}')
+    gateway = deployment.gateway()
     waiting = events(6)
     publish(deployment, *waiting)
     last = waiting[-1]
     async with deployment.lanes() as lanes:
         await comes_to(lanes, last, EventState.WAITING_LIMIT)
-        async with httpx.AsyncClient(base_url=deployment.gateway(), headers=SERVICE, timeout=20) as http:
+        async with httpx.AsyncClient(base_url=gateway, headers=SERVICE, timeout=20) as http:
             answer = (await http.get(f"/v1/events/{last.event_id}")).json()
             assert (answer["state"], answer["reason"]) == ("waiting_limit", "rate_limit")
             assert 1 <= answer["place"] <= 5
@@ -127,6 +133,59 @@ async def test_who_waits_is_told_place_and_time_and_holds_no_slot(
         for event in waiting:
             assert await ended(lanes, event) is EventState.DONE
     assert 4.5 <= provider.calls[-1].at - provider.calls[0].at < 15  # six calls, one a second
+
+
+async def test_what_waits_holds_no_message(deployment: Deployment) -> None:
+    deployment.worker(CHATKIT_LIMITS='{"models": {"*": {"rpm": 1}}}')
+    waiting = events(6)
+    publish(deployment, *waiting)
+    broker = redis.asyncio.Redis.from_url(deployment.broker_url)
+    async with deployment.lanes() as lanes:
+
+        async def all_but_one_wait() -> bool:
+            return (await lanes.depth()).states[EventState.WAITING_LIMIT] == len(waiting) - 1
+
+        assert await eventually(all_but_one_wait)
+        keys = [key async for key in broker.scan_iter() if not key.startswith(b"ck:")]
+        queued = [key for key in keys if await broker.type(key) == b"list"]
+        unacked = [key for key in keys if b"unacked" in key and await broker.type(key) in (b"hash", b"zset")]
+        await broker.aclose()
+        assert (queued, unacked) == ([], [])  # Redis has no empty ones
+        assert await all_but_one_wait()
+
+
+async def test_what_is_dropped_in_line_leaves_it(deployment: Deployment) -> None:
+    deployment.worker(CHATKIT_LIMITS='{"models": {"*": {"rpm": 1}}}')
+    [first], [stale] = events(1), events(1, expirytime=_in(4))
+    async with deployment.lanes() as lanes:
+        publish(deployment, first)
+        assert await ended(lanes, first) is EventState.DONE
+        publish(deployment, stale)
+        await comes_to(lanes, stale, EventState.WAITING_LIMIT)
+        assert await ended(lanes, stale) is EventState.DROPPED
+
+        async def nobody_in_line() -> bool:
+            [shown] = (await run(deployment, "limits", "show", "--json")).records
+            return bool(shown["models"][0]["waiting"] == 0)
+
+        assert await eventually(nobody_in_line)
+
+
+async def test_what_the_provider_tells_one_worker_of_what_remains_holds_another(
+    deployment: Deployment, provider: FakeProvider
+) -> None:
+    limits = '{"models": {"*": {"rpm": 12}}}'
+    deployment.worker("workers.app", "-Q", "chatkit.events,chatkit.interactive", CHATKIT_LIMITS=limits)
+    deployment.worker("workers.app", "-Q", "chatkit.background", CHATKIT_LIMITS=limits)
+    provider.headers = {"x-ratelimit-remaining-requests": "0"}
+    provider.plan(Late(4, Text("Here you are.")))
+    [of_one], [of_the_other] = events(1), events(1, priority="background")
+    publish(deployment, of_one, of_the_other)
+    async with deployment.lanes() as lanes:
+        for event in (of_one, of_the_other):
+            assert await ended(lanes, event, within=25) is EventState.DONE
+    first, second = provider.calls
+    assert second.at - first.at > 8.5  # by our own count it would have been 5 s: the headers came 4 s late
 
 
 async def test_limits_change_at_run_time_for_all_workers(deployment: Deployment, provider: FakeProvider) -> None:
@@ -212,13 +271,15 @@ async def test_while_the_circuit_is_open_the_fallback_model_answers(
 
 async def test_nobody_signs_in_before_the_deadline(deployment: Deployment, provider: FakeProvider) -> None:
     deployment.worker()
-    provider.plan(Status(401))
+    provider.answer = lambda _: Status(401)
     soon = create_event("question", expirytime=_in(10))
     publish(deployment, soon)
     async with deployment.lanes() as lanes:
         # its deadline comes before the next look: what nobody has signed in for is for an operator
         assert await ended(lanes, soon) is EventState.DEAD
         assert (await status(lanes, soon)).reason == "authentication"
+    first, last = provider.calls
+    assert last.at - first.at > 3  # not at the first refusal: somebody might have signed in
 
 
 @pytest.mark.parametrize("way", ["session", "session.start", "another key"])
@@ -299,12 +360,10 @@ async def test_while_the_limits_cannot_be_asked_no_model_is_called_and_nothing_i
 ) -> None:
     """The node of a cluster that holds the limits is away: everything else of the state answers."""
     operator: Any = redis.asyncio.Redis.from_url(deployment.state_url)
-    everything = ("on", ">secret", "allkeys", "allchannels", "allcommands")
-    but_the_limits = [f"~ck:{name}*" for name in ("{s", "where", "workers", "ingress", "shards", "sign")]
-    await operator.execute_command("ACL", "SETUSER", "node", *everything)
+    await operator.execute_command("ACL", "SETUSER", "node", *EVERYTHING)
     try:
         deployment.worker(CHATKIT_STATE_URL=deployment.state_url.replace("://", "://node:secret@"))
-        await operator.execute_command("ACL", "SETUSER", "node", "resetkeys", *but_the_limits)
+        await operator.execute_command("ACL", "SETUSER", "node", "resetkeys", *BUT_THE_LIMITS)
         waiting = events(3)
         publish(deployment, *waiting)
         async with deployment.lanes() as lanes:
@@ -319,3 +378,31 @@ async def test_while_the_limits_cannot_be_asked_no_model_is_called_and_nothing_i
     finally:
         await operator.execute_command("ACL", "DELUSER", "node")
         await operator.aclose()
+
+
+async def test_limits_that_are_cut_off_between_two_calls_of_a_turn_park_it(
+    deployment: Deployment, provider: FakeProvider
+) -> None:
+    operator: Any = redis.Redis.from_url(deployment.state_url)
+    operator.execute_command("ACL", "SETUSER", "node", *EVERYTHING)
+
+    def answer(_: Json) -> Step:
+        if provider.calls:
+            return Text("Your order is shipped.")
+        operator.execute_command("ACL", "SETUSER", "node", "resetkeys", *BUT_THE_LIMITS)
+        return Tool("show_notice", {"message": "one moment", "level": "info"})
+
+    provider.answer = answer
+    try:
+        deployment.worker(CHATKIT_STATE_URL=deployment.state_url.replace("://", "://node:secret@"))
+        [event] = events(1)
+        publish(deployment, event)
+        async with deployment.lanes() as lanes:
+            assert (await comes_to(lanes, event, EventState.WAITING_LIMIT)).reason == "limiter_away"
+            assert len(provider.calls) == 1
+            operator.execute_command("ACL", "SETUSER", "node", "allkeys")
+            assert await ended(lanes, event) is EventState.DONE
+            assert (await status(lanes, event)).attempt == 1
+    finally:
+        operator.execute_command("ACL", "DELUSER", "node")
+        operator.close()

@@ -196,7 +196,8 @@ def _stick(context: AgentContext[Any], agent: str) -> None:
 def _count_usage(context: AgentContext[Any], run: RunResultStreaming) -> None:
     turn: Turn = context.request_context
     usage = run.context_wrapper.usage
-    turn.add_usage(requests=usage.requests, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
+    said = len(usage.request_usage_entries)  # `requests` counts those that did not say what they used as well
+    turn.add_usage(requests=said, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
 
 
 def _message(context: AgentContext[Any], item_id: str, text: str) -> ThreadItemDoneEvent:

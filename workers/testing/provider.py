@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from workers.testing.provider_limits import ProviderLimits
-from workers.testing.provider_steps import Cut, Failed, Garbage, Hang, Incomplete, Status, Step, Text, Tool
+from workers.testing.provider_steps import Cut, Failed, Garbage, Hang, Incomplete, Late, Status, Step, Text, Tool
 from workers.testing.provider_wire import Json, ending_of, events_of
 
 
@@ -100,7 +100,11 @@ class FakeProvider:
         self.calls: list[ProviderCall] = []
         self.answer = answer
         self.delay_seconds = delay_seconds
+        self.headers: Mapping[str, str] = {"x-ratelimit-remaining-requests": "99"}
+        self.says_usage = True
         self.open_streams = 0
+        self.ended: list[float] = []
+        """When each stream came to its end."""
         self._plan: deque[Step] = deque()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fake-provider", daemon=True)
@@ -178,6 +182,9 @@ class FakeProvider:
             self._watch(call, "ended")
 
     async def _say(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, step: Step, number: int) -> None:
+        if isinstance(step, Late):
+            await asyncio.sleep(step.seconds)
+            step = step.then
         if self.limits is not None and (wait := self.limits.take()):
             after = {"retry-after-ms": str(math.ceil(wait * 1000)), **self.limits.headers()}
             step = Status(429, code="rate_limit_exceeded", headers=after)
@@ -194,7 +201,7 @@ class FakeProvider:
     async def _stream(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, step: Step, number: int
     ) -> None:
-        told = self.limits.headers() if self.limits is not None else {"x-ratelimit-remaining-requests": "99"}
+        told = self.limits.headers() if self.limits is not None else self.headers
         writer.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
             + b"".join(f"{name}: {value}\r\n".encode() for name, value in told.items())
@@ -208,6 +215,8 @@ class FakeProvider:
                     break
                 deltas += 1
                 await asyncio.sleep(self.delay_seconds)
+            if event["type"] == "response.completed" and not self.says_usage:
+                event["response"]["usage"] = None
             _send_chunk(writer, f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
             await writer.drain()
         if isinstance(step, Garbage):
@@ -223,6 +232,7 @@ class FakeProvider:
             event = ending_of(step, number)
             _send_chunk(writer, f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
         writer.write(b"0\r\n\r\n")
+        self.ended.append(time.monotonic())
 
 
 async def _read_request(reader: asyncio.StreamReader) -> tuple[str, dict[str, str], bytes] | None:

@@ -68,4 +68,19 @@ class Garbage:
     """A stream whose data is no JSON."""
 
 
-Step = Garbage | Text | Tool | Status | Hang | Cut | Failed | Incomplete
+@dataclass(frozen=True)
+class Refusal:
+    """A message in which the model says that it will not."""
+
+    text: str = "SECRET PROMPT? I can't help with that."
+
+
+@dataclass(frozen=True)
+class Late:
+    """Another step, whose answer begins late."""
+
+    seconds: float
+    then: "Step"
+
+
+Step = Garbage | Text | Tool | Status | Hang | Cut | Failed | Incomplete | Refusal | Late

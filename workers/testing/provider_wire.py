@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from workers.testing.provider_steps import Failed, Incomplete, Step, Text, Tool
+from workers.testing.provider_steps import Failed, Incomplete, Refusal, Step, Text, Tool
 
 Json = dict[str, Any]
 
@@ -20,6 +20,10 @@ def _unnumbered(step: Step, number: int) -> Iterator[Json]:
     yield {"type": "response.created", "response": _response(number, "in_progress", [])}
     yield {"type": "response.in_progress", "response": _response(number, "in_progress", [])}
     output: list[Json] = []
+    if isinstance(step, Refusal):
+        yield from _refusal(step, output)
+        yield {"type": "response.completed", "response": _response(number, "completed", output)}
+        return
     text = step.text if isinstance(step, Text) else step.say if isinstance(step, Tool) else "broken " * 10
     if text:
         item_id = f"msg_provider_{number}"
@@ -56,6 +60,18 @@ def _message(item_id: str, text: str) -> Iterator[Json]:
     yield {"type": "response.output_text.done", "text": text, "logprobs": [], **part}
     yield {"type": "response.content_part.done", "part": _part(text), **part}
     yield {"type": "response.output_item.done", "item": _message_item(item_id, text, "completed"), **at}
+
+
+def _refusal(step: Refusal, output: list[Json]) -> Iterator[Json]:
+    item_id, at = "msg_refusal", {"output_index": 0}
+    part = {"item_id": item_id, "content_index": 0, **at}
+    yield {"type": "response.output_item.added", "item": _message_item(item_id, None, "in_progress"), **at}
+    yield {"type": "response.content_part.added", "part": {"type": "refusal", "refusal": ""}, **part}
+    yield {"type": "response.refusal.delta", "delta": step.text, **part}
+    yield {"type": "response.refusal.done", "refusal": step.text, **part}
+    item = {**_message_item(item_id, None, "completed"), "content": [{"type": "refusal", "refusal": step.text}]}
+    yield {"type": "response.output_item.done", "item": item, **at}
+    output.append(item)
 
 
 def _message_item(item_id: str, text: str | None, status: str) -> Json:
