@@ -46,7 +46,7 @@ class ModelUse:
     input_tokens: int = 0
     output_tokens: int = 0
     next_call: Callable[[int], Awaitable[None]] | None = None
-    _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False, compare=False)
 
     @property
     def tokens(self) -> int:

@@ -75,16 +75,8 @@ class RetryPolicy:
                 return Released(ReleaseReason.LEASE_LOST)
             case CancelRequestedError():
                 return Cancelled(delivery.stop.reason or CancelReason.USER)
-            case RateLimitedError() | DeferredError():
-                return self._park(ParkReason.RATE_LIMIT, error)
-            case LimiterAwayError():
-                return self._park(ParkReason.LIMITER_AWAY, error)
-            case OverloadError():
-                return self._park(ParkReason.OVERLOAD, error)
-            case DatabaseError():
-                return self._park(ParkReason.DATABASE, error)
-            case StateAwayError():
-                return self._park(ParkReason.STATE_AWAY, error)
+            case CallError() if (reason := _waits_for(error)) is not None:
+                return Parked(reason, self.wait.delay(1, error.retry_after), error.record())
             case TransientError():
                 return self._retry(error, delivery)
             case AuthenticationError():
@@ -94,13 +86,25 @@ class RetryPolicy:
             case _:
                 return DeadLettered(DeadReason.PERMANENT, record_of(error))
 
-    def _park(self, reason: ParkReason, error: CallError) -> Outcome:
-        return Parked(reason, self.wait.delay(1, error.retry_after), error.record())
-
     def _retry(self, error: CallError, delivery: Delivery) -> Outcome:
         if delivery.attempt >= self.max_attempts:
             return DeadLettered(DeadReason.ATTEMPTS_EXHAUSTED, error.record())
         return Retry(RetryReason.TRANSIENT, self.backoff.delay(delivery.attempt, error.retry_after), error.record())
+
+
+WAITS: tuple[tuple[type[CallError], ParkReason], ...] = (
+    (RateLimitedError, ParkReason.RATE_LIMIT),
+    (DeferredError, ParkReason.RATE_LIMIT),
+    (LimiterAwayError, ParkReason.LIMITER_AWAY),
+    (OverloadError, ParkReason.OVERLOAD),
+    (DatabaseError, ParkReason.DATABASE),
+    (StateAwayError, ParkReason.STATE_AWAY),
+)
+"""The failures that spend no attempt, and what the event waits for."""
+
+
+def _waits_for(error: CallError) -> ParkReason | None:
+    return next((reason for kind, reason in WAITS if isinstance(error, kind)), None)
 
 
 def record_of(error: BaseException) -> ErrorRecord:

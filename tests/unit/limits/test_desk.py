@@ -255,8 +255,8 @@ async def test_a_reservation_that_a_later_run_holds_is_left_to_it_and_the_refusa
     )
     first = await stand.reserved("e1", token="of the stale worker")
     await stand.reserved("e1", token="of its successor")
-    await desk.settle(first, Used(None, 7, "ok"))
+    await desk.settle(first, Used(1, 1, 7, "ok"))
     assert stale == [first.event_id]
     assert (await stand.status()).in_flight == 1
-    await desk.settle(first, Used(None, 7, "ok"))
+    await desk.settle(first, Used(1, 1, 7, "ok"))
     assert stale == [first.event_id] * 2
