@@ -228,10 +228,10 @@ async def test_a_cancelled_event_leaves_the_line(deployment: Deployment) -> None
 async def test_a_provider_that_is_down_costs_few_calls_and_no_event(
     deployment: Deployment, provider: FakeProvider, seconds: int, count: int
 ) -> None:
-    down_until = time.monotonic() + seconds
+    down_until, up = time.monotonic() + seconds, False
 
     def answer(_: Json) -> Step:
-        return Status(500) if time.monotonic() < down_until else Text("Here you are.")
+        return Text("Here you are.") if up else Status(500)
 
     provider.answer = answer
     deployment.worker(CHATKIT_LIMITS='{"models": {"*": {"concurrency": 5}}}')
@@ -241,6 +241,8 @@ async def test_a_provider_that_is_down_costs_few_calls_and_no_event(
     async with deployment.lanes() as lanes:
         await comes_to(lanes, waiting[-1], EventState.WAITING_LIMIT, within=30)
         assert (await run(deployment, "stats", "--json")).records[0]["models"]["gpt-4.1"].endswith("circuit open")
+        await asyncio.sleep(max(0.0, down_until - time.monotonic()))
+        up = True
         for event in (*waiting, following):
             assert await ended(lanes, event, within=seconds + 60) is EventState.DONE
         assert (await lanes.depth()).dead == {}
