@@ -425,6 +425,14 @@ async def test_the_successor_of_a_dead_worker_takes_its_reservation_over_and_pay
     assert await stand.granted() == ["b"]
 
 
+async def test_what_a_dead_worker_has_used_of_its_tenants_share_stays_used(stand: Stand) -> None:
+    await stand.limit(tenants={"*": {"rpm": 6}})
+    await stand.reserved("a")
+    successor = await stand.reserved("a", token="t2")
+    await stand.settle(successor, "neutral", calls=0)
+    await stand.waits("b")
+
+
 async def test_a_tenant_and_a_user_at_their_limit_hold_nobody_else_up(stand: Stand) -> None:
     await stand.limit(tenants={"slow": {"rpm": 6}}, users={"busy": {"rpm": 6}}, models={MODEL: {"concurrency": 3}})
     held = [await stand.reserved("s0", tenant="slow"), await stand.reserved("u0", userid="busy")]
@@ -457,8 +465,8 @@ async def test_a_newcomer_does_not_rob_those_of_its_user_who_stand_aside(stand: 
     await stand.reserved("a")
     await stand.waits("b")
     stand.turn(10)
+    await stand.waits("d", priority="background")
     await stand.waits("c")
-    await stand.reserved("other", userid="u2")
     assert await stand.granted() == ["b"]
 
 
@@ -542,6 +550,15 @@ async def test_those_who_rest_or_stand_aside_are_in_line_and_leave_it_without_a_
     assert await stand.granted() == []
     left = {key for key in await stand.keys() if not key.startswith(("tenant:", "user:"))}  # these expire by themselves
     assert left == set()
+
+
+async def test_who_is_stopped_by_its_tenant_and_by_its_size_alike_keeps_nobody_waiting(stand: Stand) -> None:
+    await stand.limit(models={MODEL: {"tpm": 60_000}}, tenants={"a": {"rpm": 6}})
+    await stand.reserved("first", tokens=500)
+    for name, tokens in (("a1", 10), ("a2", 400), ("b1", 10), ("b2", 10)):
+        await stand.waits(name, tenant=name[0], tokens=tokens)
+    stand.turn(0.1)
+    assert await stand.granted() == ["a1", "b1", "b2"]
 
 
 async def test_what_leaves_the_line_is_not_granted_and_gives_its_grant_back(stand: Stand) -> None:

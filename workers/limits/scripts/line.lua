@@ -102,19 +102,26 @@ local function held_up(model, ticket)
   end
 end
 
--- What stops a ticket: what its model says ('model'), and else what holds it up.
+-- What stops a ticket: its model ('model'), or what holds it up. That comes before the model's rates, or a head of the
+-- line that both stop would keep those waiting whom neither does.
 local function stopped(model, ticket)
   local circuit = circuit_of(model)
-  local wait = math.max(circuit, (model.hold - ms) * 1000)
+  if circuit > 0 then
+    return 'model', circuit, 'circuit_open'
+  end
+  local by, wait, why = held_up(model, ticket)
+  if by then
+    return by, wait, why
+  end
+  wait = math.max((model.hold - ms) * 1000, wait_us(model.rtat, request_us(model), 1),
+    wait_us(model.ttat, token_us(model), ticket.tokens))
   local places = places_of(model)
   if places and flight_of(model.name) >= places then
     wait = math.max(wait, 1000)
   end
-  wait = math.max(wait, wait_us(model.rtat, request_us(model), 1), wait_us(model.ttat, token_us(model), ticket.tokens))
   if wait > 0 then
-    return 'model', wait, circuit > 0 and 'circuit_open' or 'rate_limit'
+    return 'model', wait, 'rate_limit'
   end
-  return held_up(model, ticket)
 end
 
 -- Takes all limits. `member` is its name in flight, until `expiry`. Gives what each rate was charged, in us.

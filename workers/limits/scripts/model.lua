@@ -13,6 +13,7 @@
 -- which no event can do without. It earns one per answered call then, so that a retry that is answered pays for the
 -- next, and two a second.
 local BURST_US = 500000       -- what a rate lets through at once, in time: half of what providers allow
+local KEPT_MS = 60000         -- how long the rate of a tenant or a user is kept that is not charged any more
 local RISE = 0.01             -- of the ceiling, a second
 local MEMORY = 0.1            -- weight of the newest value in a moving average
 local BUDGET, EARNED, TRICKLE = 10, 0.1, 0.1  -- retries: at most, per answered call, per second
@@ -136,9 +137,9 @@ local function estimate(model, text)
   return math.max(tonumber(text), math.ceil(model.tokens))
 end
 
--- The rate of a tenant or a user is kept with the unit that it was charged in, until its bucket is empty.
+-- The rate of a tenant or a user is kept with the unit that it was charged in, until after its bucket is empty.
 local function keep_tat(key, tat, unit)
-  local left = math.max(1, math.ceil((tat - us) / 1000) + 1000)
+  local left = math.max(0, math.ceil((tat - us) / 1000)) + KEPT_MS
   redis.call('SET', tag .. key, string.format('%.0f %.3f', tat, unit), 'PX', left)
 end
 
