@@ -1,24 +1,53 @@
 -- Included after line.lua by the scripts that say how long something waits.
+--
+-- It is the rates that say it: of the model, with what was spent beforehand, and of the ticket's own tenant and user.
+-- Of the others it knows their tenants' weights and limits. Their users' it does not: for a moment, until those stand
+-- aside, they count as if they could be served.
 local MOST_TENANTS = 50       -- that are looked at; of the others it is taken that as many wait
+local ROUNDS = 3              -- what others get depends on how long it takes, and the other way round
 
--- How many stand before a ticket, or will be served before it: those of other tenants as their weight has it.
-local function others_before(ticket, rank)
+-- The other tenants that wait for a ticket's model, by class: how many of each, its weight, and what its limit leaves
+-- it (us for each; nil: no limit). Beyond those looked at, `times` as many.
+local function others_of(ticket)
+  local others = {}
+  for class in pairs(SHARE) do
+    local ring, resting = ring_of(ticket.model, class), place_name({ model = ticket.model, tenant = '' }, class)
+    local tenants = redis.call('ZRANGE', ring, 0, MOST_TENANTS - 1)
+    for _, name in ipairs(redis.call('ZRANGE', tag .. 'rest', 0, MOST_TENANTS - 1)) do
+      if string.sub(name, 1, #resting) == resting then
+        tenants[#tenants + 1] = string.sub(name, #resting + 1)
+      end
+    end
+    others[class] = { times = math.max(1, redis.call('ZCARD', ring) / MOST_TENANTS) }
+    for _, tenant in ipairs(tenants) do
+      if class ~= ticket.class or tenant ~= ticket.tenant then
+        local limits = rule('tenants', tenant)
+        local waiting = redis.call('ZCARD', line_of({ model = ticket.model, tenant = tenant }, class))
+        table.insert(others[class], { waiting = waiting, weight = limits.weight or 1, unit = unit_us(limits.rpm) })
+      end
+    end
+  end
+  return others
+end
+
+-- How many of them are served before a ticket that so many of its own tenant go before, within a time (us).
+local function served_before(ticket, others, rank, within)
   local weight = rule('tenants', ticket.tenant).weight or 1
   local before = 0
   for class, share in pairs(SHARE) do
-    local ring, others, own = ring_of(ticket.model, class), 0, class == ticket.class
-    local tenants = redis.call('ZRANGE', ring, 0, MOST_TENANTS - 1)
-    for _, tenant in ipairs(tenants) do
-      if not (own and tenant == ticket.tenant) then
-        local waiting = redis.call('ZCARD', tag .. 'line:' .. ticket.model .. ':' .. class .. ':' .. tenant)
-        if own then
-          waiting = math.min(waiting, math.floor((rank + 1) * (rule('tenants', tenant).weight or 1) / weight))
-        end
-        others = others + waiting
+    local served, own = 0, class == ticket.class
+    for _, other in ipairs(others[class]) do
+      local count = other.waiting
+      if own then
+        count = math.min(count, math.floor((rank + 1) * other.weight / weight))
       end
+      if other.unit then
+        count = math.min(count, math.floor(within / other.unit) + 1)
+      end
+      served = served + count
     end
-    others = math.floor(others * math.max(1, redis.call('ZCARD', ring) / MOST_TENANTS))
-    before = before + (own and others or math.min(others, math.floor((rank + 1) * share / SHARE[ticket.class])))
+    served = math.floor(served * others[class].times)
+    before = before + (own and served or math.min(served, math.floor((rank + 1) * share / SHARE[ticket.class])))
   end
   return before
 end
@@ -40,6 +69,14 @@ local function model_us(model, ticket, place)
   return wait + math.max(0, circuit_of(model), (model.hold - ms) * 1000)
 end
 
+-- How long (us) its tenant's and its user's limits make a ticket wait that so many of each go before.
+local function own_us(ticket, of_tenant, of_user)
+  local key, unit = tenant_rate(ticket)
+  local wait = unit and served_us(tat_of(key, unit), unit, of_tenant + 1) or 0
+  key, unit = user_rate(ticket)
+  return math.max(wait, unit and served_us(tat_of(key, unit), unit, of_user + 1) or 0)
+end
+
 -- Place in line (1: next) and seconds until it is served, as well as can be told.
 local function place_of(ticket)
   local model = model_of(ticket.model)
@@ -50,11 +87,11 @@ local function place_of(ticket)
   local of_user = redis.call('ZRANK', own_of(ticket), ticket.id) or 0
   local rank = math.max(of_user, redis.call('ZCOUNT', line_of(ticket), '-inf', '(' .. ticket.number))
   local of_tenant = rank + (ticket.class == 'background' and redis.call('ZCARD', line_of(ticket, 'interactive')) or 0)
-  local place = rank + 1 + others_before(ticket, rank)
-  local wait = model_us(model, ticket, place)
-  for rate, count in pairs({ [tenant_rate] = of_tenant + 1, [user_rate] = of_user + 1 }) do
-    local key, unit = rate(ticket)
-    wait = math.max(wait, unit and served_us(tat_of(key, unit), unit, count) or 0)
+  local own, others = own_us(ticket, of_tenant, of_user), others_of(ticket)
+  local place, wait = 1, math.huge
+  for _ = 1, ROUNDS do
+    place = rank + 1 + served_before(ticket, others, rank, wait)
+    wait = math.max(own, model_us(model, ticket, place))
   end
   return place, wait / 1000000, reason or 'rate_limit'
 end

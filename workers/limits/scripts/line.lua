@@ -102,8 +102,8 @@ local function held_up(model, ticket)
   end
 end
 
--- What stops a ticket: its model ('model'), or what holds it up. That comes before the model's rates, or a head of the
--- line that both stop would keep those waiting whom neither does.
+-- What stops a ticket: its model ('model'), or what holds it up. That comes before the model's rates, or a head of
+-- the line that both stop would keep those waiting whom neither does.
 local function stopped(model, ticket)
   local circuit = circuit_of(model)
   if circuit > 0 then
