@@ -1,5 +1,6 @@
 """The rate-limit queue end to end: real workers, a real provider's answers over HTTP, real Redis."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from typing import Any
