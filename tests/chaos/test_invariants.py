@@ -4,6 +4,7 @@ The runs under faults go on in a process of their own meanwhile, since both wait
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests import services
 from tests.conftest import leave_out
+from tests.eventually import eventually_sync
 from tests.worker_process import ROOT
 from workers.chaos.deployment import Deployment, deployed
 from workers.chaos.every_chunk import chunks, kill_at_each
@@ -58,12 +61,21 @@ class ChaosCommand:
         self._out.close()
         self._err.close()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def said(self) -> str:
+        """What it has said of its progress."""
+        return (self.folder / "err").read_text()
+
     def report(self, within: float) -> dict[str, Any]:
         """What it prints at its end."""
         code = self._process.wait(within)
-        assert code in (0, 1), (self.folder / "err").read_text()
+        assert code in (0, 1), self.said
         lines = (self.folder / "out").read_text().splitlines()
-        assert lines, (self.folder / "err").read_text()
+        assert lines, self.said
         report: dict[str, Any] = json.loads(lines[0])
         return report
 
@@ -115,6 +127,18 @@ async def test_every_chunk(short_runs: ChaosCommand, tmp_path: Path, request: py
         runs = [run async for run in kill_at_each(deployment, places)]
     assert [run.index for run in runs] == list(places)
     assert {run.index: run.faults for run in runs if run.faults} == {}
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_no_process_is_left_behind_however_it_ends(real_redis: None, number: signal.Signals, tmp_path: Path) -> None:
+    with ChaosCommand(tmp_path, ("--minutes", "5", "--no-flood")) as command:
+        eventually_sync(lambda: "is up" in command.said, within=60)
+        started = psutil.Process(command.pid).children(recursive=True)
+        assert {"redis-server", Path(sys.executable).name} <= {process.name() for process in started}
+        os.kill(command.pid, number)
+        _, alive = psutil.wait_procs(started, timeout=STOP_SECONDS)
+        assert alive == []
 
 
 @pytest.mark.redis

@@ -43,6 +43,7 @@ def refusal(environment: pytest.MonkeyPatch, variables: Mapping[str, str]) -> st
         ("CHATKIT_MAX_ATTEMPTS", "0", '"0" is not accepted: use a whole number from 1 up to 100'),
         ("CHATKIT_BACKOFF_BASE", "0", '"0" is not accepted: use a number above 0 up to 3600'),
         ("CHATKIT_LEASE_TTL", "nan", '"nan" is not accepted: use a number from 0.2 up to 600'),
+        ("CHATKIT_SERVICES", "shop", '"shop" is not accepted: use module:name of what makes the services'),
         ("CHATKIT_LOG_LEVEL", "loud", '"loud" is not accepted: use DEBUG, INFO, WARNING or ERROR'),
         ("CHATKIT_PLAYGROUND", "perhaps", '"perhaps" is not accepted: use 1 or 0, true or false'),
         (

@@ -14,7 +14,7 @@ PAUSE_SECONDS = (0.3, 0.8)
 """Between a fault that has healed and the next one, in leases: some things recover in time, some are hit again."""
 
 
-LEAST_FAULTS = 12
+LEAST_FAULTS = 13
 """Faults of a run, however slow the machine: three runs of neighbouring seeds are to see every kind."""
 
 
@@ -48,6 +48,8 @@ class FaultKind(StrEnum):
     MODEL_LATENCY = "provider: latency"
     MODEL_RESET = "provider: connections reset"
     MODEL_HALF_OPEN = "provider: half-open"
+    MODEL_ONE_WAY = "provider: one way only"
+    MODEL_SLOW = "provider: slow"
     MODEL_SLICED = "provider: sliced"
     MODEL_429 = "provider: 429"
     MODEL_500 = "provider: 500"
@@ -79,6 +81,8 @@ STATE_WEATHER = {
 MODEL_WEATHER = {
     FaultKind.MODEL_LATENCY: Weather.LATENCY,
     FaultKind.MODEL_HALF_OPEN: Weather.HALF_OPEN,
+    FaultKind.MODEL_ONE_WAY: Weather.ONE_WAY,
+    FaultKind.MODEL_SLOW: Weather.SLOW,
     FaultKind.MODEL_SLICED: Weather.SLICED,
 }
 MAKES_STALE = frozenset({FaultKind.STOP, FaultKind.STALL})

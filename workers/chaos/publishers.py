@@ -19,6 +19,10 @@ from workers.publisher import Publisher
 
 SOURCE = "/chaos"
 ANSWER_SECONDS = 4.0
+PATIENT_SECONDS = 20.0
+"""For what is asked once: a gateway may have to find out first that its connections are dead."""
+
+LOOKS = 10
 AGAIN_SECONDS = (0.1, 0.4)
 MAX_TRIES = 60
 
@@ -105,10 +109,12 @@ class Publishers:
         answered = time.time()
         if answer is None or answer.status_code not in (httpx.codes.ACCEPTED, httpx.codes.CONFLICT):
             return False
-        status = await self._get(f"/v1/events/{message.event_id}") or {}
-        self.recorder.write(
-            CancelAnswer(message.event_id, at, answered, answer.status_code, status.get("last_frame_id"))
-        )
+        for _ in range(LOOKS):
+            status = await self._get(f"/v1/events/{message.event_id}")
+            if status is not None:
+                last = status.get("last_frame_id")
+                self.recorder.write(CancelAnswer(message.event_id, at, answered, answer.status_code, last))
+                break
         return answer.status_code == httpx.codes.ACCEPTED
 
     async def redrive(self, message: Message) -> None:
@@ -126,8 +132,8 @@ class Publishers:
                     body_tag=body.tag if body else None,
                 )
             )
-        first = await self._post(f"/v1/dead/{message.event_id}/redrive")
-        second = await self._post(f"/v1/dead/{message.event_id}/redrive")
+        first = await self._post(f"/v1/dead/{message.event_id}/redrive", seconds=PATIENT_SECONDS)
+        second = await self._post(f"/v1/dead/{message.event_id}/redrive", seconds=PATIENT_SECONDS)
         statuses = [answer.status_code if answer else 0 for answer in (first, second)]
         self.recorder.write(Redrive(message.event_id, time.time(), *statuses))
 
@@ -151,10 +157,12 @@ class Publishers:
             return "unknown", None
         return "confirmed", published.thread_id
 
-    async def _post(self, path: str, body: Mapping[str, Any] | None = None) -> httpx.Response | None:
+    async def _post(
+        self, path: str, body: Mapping[str, Any] | None = None, seconds: float = ANSWER_SECONDS
+    ) -> httpx.Response | None:
         url = f"{self.chance.choice(self.gateways)}{path}"
         try:
-            return await self.http.post(url, json=body, headers=SERVICE, timeout=ANSWER_SECONDS)
+            return await self.http.post(url, json=body, headers=SERVICE, timeout=seconds)
         except httpx.HTTPError:
             return None
 
