@@ -94,7 +94,7 @@ async def _play(deployment: Deployment, load: Load, tell: Tell) -> None:
     for flaw in load.flaws:
         await load.publishers.redrive(flaw)
         deployment.system.look_again(flaw.event_id)
-        load.follow(flaw, random.Random(0))
+        load.follow(flaw)
     why = await _rest(deployment, load)
     await _hear(load)
     deployment.recorder.write(*await deployment.system.snapshot(load.cases, why))

@@ -66,7 +66,9 @@ async def deployed(
         (folder / name).mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         model = stack.enter_context(ModelServer(recorder, delay_seconds=delay_seconds))
-        redis = stack.enter_context(_running(RedisServer(folder, fsync=settings.fsync)))
+        redis = RedisServer(folder, fsync=settings.fsync)
+        stack.callback(redis.stop)
+        await redis.start()
         system = make_system(settings, folder, redis.url)
         stack.push_async_callback(system.close)
         switches = {FAIL_POINTS: f"@{folder / 'failpoints'}"}
@@ -115,15 +117,6 @@ def _ready_at(port: int) -> Callable[[Process], bool]:
         return False
 
     return ready
-
-
-@contextmanager
-def _running(redis: RedisServer) -> Iterator[RedisServer]:
-    redis.start()
-    try:
-        yield redis
-    finally:
-        redis.stop()
 
 
 @contextmanager

@@ -121,7 +121,7 @@ async def _kill_redis(site: Site, _: Fault, effect: _Effect) -> None:
     redis = site.deployment.redis
     redis.kill()
     await asyncio.sleep(DOWN_SECONDS)
-    await asyncio.to_thread(redis.start)
+    await redis.start()
     effect.healed_at = time.time()
 
 
@@ -150,10 +150,10 @@ async def _fail_calls(site: Site, fault: Fault, effect: _Effect) -> None:
         FaultKind.MODEL_HANG: Hang(after_deltas=fault.pick(5)),
         FaultKind.MODEL_CUT: Cut(after_deltas=fault.pick(8), clean=bool(fault.pick(2))),
     }
-    model = site.deployment.model
-    model.fail(*[steps[fault.kind]] * (1 if fault.kind is FaultKind.MODEL_HANG else FAILED_CALLS))
+    model, count = site.deployment.model, 1 if fault.kind is FaultKind.MODEL_HANG else FAILED_CALLS
+    model.fail(*[steps[fault.kind]] * count)
     await asyncio.sleep(_two_leases(site))
-    effect.hit = model.forgive() < FAILED_CALLS
+    effect.hit = model.forgive() < count
     effect.healed_at = time.time()
 
 

@@ -1,7 +1,6 @@
 """A tenant that floods, beside one that says something now and then: how long does that one wait?"""
 
 import asyncio
-import random
 from datetime import UTC, datetime, timedelta
 
 from workers.chaos.load import Load
@@ -19,16 +18,15 @@ EXPIRES = timedelta(seconds=3)
 
 async def flood(load: Load) -> None:
     """The quiet tenant alone, then beside a hundred times as many events of another one."""
-    chance = random.Random(load.seed)
-    await _speak(load, "alone", chance)
-    await asyncio.gather(_pour(load), _speak(load, "beside", chance))
+    await _speak(load, "alone")
+    await asyncio.gather(_pour(load), _speak(load, "beside"))
 
 
-async def _speak(load: Load, phase: str, chance: random.Random) -> None:
+async def _speak(load: Load, phase: str) -> None:
     for number in range(MESSAGES):
         message = Message(CaseText(f"{phase}{number}", Kind.PLAIN, WORDS), f"{phase}{number}", tenant="quiet")
         load.note(message, phase)
-        load.follow(message, chance)
+        load.follow(message)
         await load.publishers.publish(message)
         await asyncio.sleep(EVERY_SECONDS)
 

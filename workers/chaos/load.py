@@ -56,7 +56,7 @@ class Load:
             reader.cancel()
         await asyncio.gather(*self.readers, return_exceptions=True)
 
-    def follow(self, message: Message, chance: random.Random, habit: Habit = Habit.STEADY) -> None:
+    def follow(self, message: Message, habit: Habit = Habit.STEADY) -> None:
         """Let a client follow an event."""
         name = f"c{len(self.readers)}-{habit}"
         client = Client(
@@ -66,7 +66,6 @@ class Load:
 
     def note(self, message: Message, phase: str = "") -> None:
         """Write a case down, before it is published."""
-        flaw = message.case.kind is Kind.FLAW
         case = Case(
             event_id=message.event_id,
             tag=message.case.tag,
@@ -74,13 +73,12 @@ class Load:
             user=message.user,
             thread_id=message.thread,
             reference=message.case.reference,
-            flaw=flaw,
             trace_id=message.trace_id,
             phase=phase,
         )
         self.cases[case.event_id] = case
         self.recorder.write(case)
-        if flaw:
+        if message.case.kind is Kind.FLAW:
             self.flaws.append(message)
         self.recent = [*self.recent[-RECENT:], message]
 
@@ -121,9 +119,9 @@ class Load:
 
     async def _send(self, message: Message, chance: random.Random) -> bool:
         self.note(message)
-        self.follow(message, chance)
+        self.follow(message)
         if chance.random() < SECOND_CLIENT_SHARE or self.habits:
-            self.follow(message, chance, self.habits.pop() if self.habits else chance.choice(HABITS))
+            self.follow(message, self.habits.pop() if self.habits else chance.choice(HABITS))
         acknowledged = await self.publishers.publish(message)
         if acknowledged and chance.random() < DUPLICATE_SHARE:
             await self.publishers.once(message)

@@ -26,7 +26,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """An event of the run. `reference` is the whole answer; None: it has none. `flaw`: its first life ends dead."""
+    """An event of the run. `reference` is the whole answer; None: it has none."""
 
     event_id: str
     tag: str
@@ -34,7 +34,6 @@ class Case:
     user: str
     thread_id: str | None
     reference: str | None
-    flaw: bool = False
     trace_id: str | None = None
     phase: str = ""
 

@@ -1,5 +1,6 @@
 """The Redis of a run: a real server with an append-only file, which can be killed and started again."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -9,11 +10,12 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from workers.chaos.processes import ChaosError
-from workers.embedded.child import Child, wait_until
+from workers.embedded.child import Child
 from workers.embedded.redis import answers_ping, free_port, redis_command
 
 START_SECONDS = 15.0
 STOP_SECONDS = 5.0
+POLL_SECONDS = 0.02
 
 
 class RedisServer:
@@ -35,14 +37,16 @@ class RedisServer:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Start it; returns when it has read its data and answers."""
         command = redis_command(self._folder / "redis", self.port, keep=True).command
         options = ("--appendfsync", self._fsync, "--no-appendfsync-on-rewrite", "no")
         self._child = Child("redis", [*command, *options], dict(os.environ), self._folder / "redis.log")
         deadline = time.monotonic() + START_SECONDS
-        if not wait_until(lambda: answers_ping(self.port), deadline=deadline, alive=self._check):
-            raise ChaosError(f"redis-server does not answer: see {self._child.log}")
+        while not answers_ping(self.port):
+            if self._child.code is not None or time.monotonic() > deadline:
+                raise ChaosError("\n".join(["redis-server does not answer:", *self._child.last_lines()]))
+            await asyncio.sleep(POLL_SECONDS)
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -60,7 +64,3 @@ class RedisServer:
     def client(self) -> Redis:
         """A client for the suite's own questions; close it."""
         return Redis.from_url(self.url, socket_timeout=5, socket_connect_timeout=5)
-
-    def _check(self) -> None:
-        if self._child is not None and self._child.code is not None:
-            raise ChaosError("\n".join(["redis-server ended:", *self._child.last_lines()]))

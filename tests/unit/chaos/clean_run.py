@@ -125,7 +125,7 @@ def _cancelled(run: CleanRun) -> None:
 def _dead(run: CleanRun) -> None:
     case = CaseText("flawed", Kind.FLAW, 12)
     run.add(
-        Case(FLAWED, case.tag, "t", "u", "thr_flawed", case.reference, flaw=True, trace_id="abc"),
+        Case(FLAWED, case.tag, "t", "u", "thr_flawed", case.reference, trace_id="abc"),
         Publication(FLAWED, 30, 30.1, "http", "new", "thr_flawed"),
         Ended("c1", FLAWED, 31, "dead", "permanent"),
         Letter(FLAWED, 40, "permanent", 1, "abc", "flawed"),
