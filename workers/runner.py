@@ -156,7 +156,7 @@ class EventRunner:
 
     async def _bury(self, settlement: Settlement) -> Verdict:
         """Settle an event of which there is nothing to be run."""
-        [settled] = await self._lanes.settle([settlement])
+        [settled] = await persistently(lambda: self._lanes.settle([settlement]), told="event_not_settled")
         if isinstance(settled, SettleRefused):
             return NothingToDo(settled.why)
         await self._waker.wake([settled.wake] if settled.wake else [])

@@ -22,8 +22,6 @@ from workers.turn_task import TurnTask
 
 log = logging.getLogger(__name__)
 
-log = logging.getLogger(__name__)
-
 INGEST_TASK = "chatkit.ingest"
 BATCH = 100
 YEAR_SECONDS = 365 * 24 * 3600

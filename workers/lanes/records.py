@@ -177,7 +177,7 @@ class Owner:
 @dataclass(frozen=True, slots=True)
 class Depth:
     """What all shards hold. `lanes` have work; `dropped` and `dead` count what ever ended so, by reason, and `fenced`
-    the writes of stale workers that were refused, by kind (`frames`, `settle`, `store`, `limits`)."""
+    the writes of stale workers that were refused, by kind (`frames`, `journal`, `settle`, `store`, `limits`)."""
 
     states: Mapping[EventState, int]
     oldest_age_seconds: float

@@ -11,7 +11,7 @@ from workers.lanes.scripts import pipeline_of
 log = logging.getLogger(__name__)
 
 Refused = Literal["store", "limits"]
-"""Where: the conversation store, the limits. (`frames` and `settle` are counted by their scripts.)"""
+"""Where: the conversation store, the limits. (`frames`, `journal` and `settle` are counted by their scripts.)"""
 
 
 class Refusals:
