@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from workers.cancellation import raise_if_cancelled
 from workers.lanes.connection import STATE_ERRORS
+from workers.redis_errors import may_pass
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ async def persistently(
         errors: what means that it is away.
 
     Raises:
-        one of `errors`: the last one, when the time is up.
+        one of `errors`: the last one, when the time is up; at once one that does not pass by itself.
     """
     now = asyncio.get_running_loop().time
     deadline = now() + within.total_seconds() if within is not None else float("inf")
@@ -44,7 +45,7 @@ async def persistently(
             return await call()
         except errors as error:
             raise_if_cancelled()
-            if now() + pause >= deadline:
+            if now() + pause >= deadline or not may_pass(error):
                 raise
             log.warning(told, extra={"reason": "state_away", "error": type(error).__name__})
         await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311  # jitter

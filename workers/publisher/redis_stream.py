@@ -1,6 +1,5 @@
 """Publishing on Redis: XADD to the ingress stream, which unlike a Celery queue on Redis cannot lose a message."""
 
-import re
 from collections.abc import Sequence
 
 import redis
@@ -9,15 +8,13 @@ from redis.retry import Retry
 
 from workers.publisher.prepare import Prepared
 from workers.publisher.transport import BrokerAwayError, BrokerRefusedError
+from workers.redis_errors import PASSING
 
 FIELD = "event"
 """The field of a stream entry that holds the event's JSON."""
 
 AWAY = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError)
 """What may pass: a restart, a failover (a replica is read-only), a full memory that is being drained."""
-
-PASSING = re.compile(r"(^|caused error: )(NOREPLICAS|MISCONF) ")
-"""Errors without a class of their own that may pass as well: too few replicas, a disk that is full."""
 
 
 class RedisStreamTransport:

@@ -17,6 +17,7 @@ from workers.errors import StateAwayError, TransientError
 from workers.lanes.connection import STATE_ERRORS
 from workers.lanes.records import Append, Appended, AppendRefused
 from workers.policies.delivery import Delivery
+from workers.redis_errors import may_pass
 from workers.streams.turn_frames import TurnFrames
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ class FrameWriter:
         except Exception as error:  # noqa: BLE001  # the loop guard: nobody may wait for ever in `flush`
             name = type(error).__name__
             log.warning("frames_not_written", extra={"count": len(turns), "error": name})
-            failure = StateAwayError if isinstance(error, STATE_ERRORS) else TransientError
+            failure = StateAwayError if isinstance(error, STATE_ERRORS) and may_pass(error) else TransientError
             for turn in turns:
                 turn.fail(partial(failure, "the frames could not be written to the state", kind=name))
             return

@@ -5,10 +5,12 @@ from datetime import timedelta
 
 import pytest
 from redis.exceptions import ConnectionError as StateConnectionError
-from redis.exceptions import ReadOnlyError
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from workers.lanes import patience
 from workers.lanes.patience import persistently
+
+FEW = "NOREPLICAS Not enough good replicas to write."
 
 
 class Away:
@@ -32,10 +34,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_it_is_asked_until_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
-    state = Away(StateConnectionError("refused"), TimeoutError(), ReadOnlyError("a replica"))
+    state = Away(StateConnectionError("refused"), TimeoutError(), ReadOnlyError("a replica"), ResponseError(FEW))
     assert await persistently(state, told="waiting") == "answer"
-    assert state.calls == 4
-    assert [record.message for record in caplog.records] == ["waiting"] * 3
+    assert state.calls == 5
+    assert [record.message for record in caplog.records] == ["waiting"] * 4
 
 
 async def test_when_the_time_is_up_the_last_failure_is_raised() -> None:
@@ -45,9 +47,10 @@ async def test_when_the_time_is_up_the_last_failure_is_raised() -> None:
     assert 1 < state.calls < 1_000
 
 
-async def test_an_error_of_the_program_is_raised_at_once() -> None:
-    state = Away(KeyError("a bug"))
-    with pytest.raises(KeyError):
+@pytest.mark.parametrize("error", [KeyError("a bug"), ResponseError("user_script:7: attempt to index a nil value")])
+async def test_an_error_of_the_program_is_raised_at_once(error: Exception) -> None:
+    state = Away(error)
+    with pytest.raises(type(error)):
         await persistently(state, told="waiting")
     assert state.calls == 1
 
