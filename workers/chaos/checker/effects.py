@@ -1,11 +1,10 @@
 """Invariants 6, 7, 8, 10 and 11: tools, limits, what is left, fairness, dead letters."""
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 
 from workers.chaos.checker.evidence import Evidence
 from workers.chaos.checker.finding import Finding
-from workers.chaos.records import Case, Effect, ModelCall
+from workers.chaos.records import Case, Effect, Ended, ModelCall
 
 WINDOWS_SECONDS = (1.0, 5.0, 20.0)
 BURST_SECONDS = 0.5
@@ -113,13 +112,14 @@ def _p95(values: Sequence[float]) -> float:
 
 def dead_letters(evidence: Evidence) -> Finding:
     """11. Dead letters carry reason, attempts, payload and trace; a redrive makes no second answer."""
-    cases = [evidence.cases[event_id] for event_id in evidence.redrives]
+    died = {event_id for event_id, _ in evidence.ends if any(e.state == "dead" for e in _ends(evidence, event_id))}
+    cases = [evidence.cases[event_id] for event_id in evidence.redrives if event_id in died]
     violations = [fault for case in cases for fault in _letter_faults(evidence, case)]
     return Finding(11, "dead letters are whole, and redriven once", f"{len(cases)} redriven", violations, bool(cases))
 
 
 def _letter_faults(evidence: Evidence, case: Case) -> Iterator[str]:
-    name, letter, redrive = evidence.name(case.event_id), evidence.letters.get(case.event_id), None
+    name, letter = evidence.name(case.event_id), evidence.letters.get(case.event_id)
     redrive = evidence.redrives[case.event_id]
     if letter is None:
         yield f"{name}: has no dead letter"
@@ -136,12 +136,11 @@ def _letter_faults(evidence: Evidence, case: Case) -> Iterator[str]:
         yield f"{name}: could not be redriven ({redrive.status})"
     elif redrive.again == 202:
         yield f"{name}: could be redriven twice"
-    ends = [
-        key for key, _ in groupby(sorted(end.state for key in _clients(evidence, case) for end in evidence.ends[key]))
-    ]
-    if "done" in ends and evidence.statuses[case.event_id].state != "done":
-        yield f"{name}: was answered, and is {evidence.statuses[case.event_id].state}"
+    state = evidence.statuses[case.event_id].state
+    if state != "done" and any(end.state == "done" for end in _ends(evidence, case.event_id)):
+        yield f"{name}: was answered, and is {state}"
 
 
-def _clients(evidence: Evidence, case: Case) -> list[tuple[str, str]]:
-    return [key for key in evidence.ends if key[0] == case.event_id]
+def _ends(evidence: Evidence, event_id: str) -> list[Ended]:
+    """What clients were told of an event's ends."""
+    return [end for client in evidence.clients[event_id] for end in evidence.ends.get((event_id, client), ())]

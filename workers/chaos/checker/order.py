@@ -105,8 +105,9 @@ def moves_again(evidence: Evidence) -> Finding:
 
 
 def moves_seconds(lease_seconds: float) -> float:
-    """What is called seconds: some leases, and the time that a half-open connection takes to be found out."""
-    return 15 + 2 * lease_seconds
+    """What is called seconds: a half-open connection takes 15 of them to be found out, and what has lost two workers
+    waits for others of its kind in quarantine, for a process to start, and perhaps for a provider that hangs."""
+    return 25 + 2 * lease_seconds
 
 
 def signs_of_life(evidence: Evidence, case: Case) -> Iterator[float]:
