@@ -1,25 +1,29 @@
 """The worker of `tests.model_worker`, that stops itself (SIGSTOP) when a turn is about to store an answer to "freeze".
 
-Only once: whoever runs the event after a SIGCONT, or in another process whose environment names no file, goes on.
+Only once, and only where TEST_FREEZE names a folder: there it says that it has come so far (`reached`), waits for a
+word (`go`), and says that it stops (`frozen`).
 """
 
+import asyncio
 import os
 import signal
 from pathlib import Path
 
 from workers.chat import unit_of_work
 
-MARK = os.environ.get("TEST_FREEZE_ONCE")
-"""A file that is made when it has stopped."""
+FOLDER = os.environ.get("TEST_FREEZE")
 
 commit = unit_of_work.TurnStore.commit
 
 
 async def freezing(self: unit_of_work.TurnStore, *, final: bool = False) -> None:
     """Stop between the last frame and the transaction that stores the answer."""
-    said = any("freeze" in str(item) for item in self.view.recent(10))
-    if final and said and MARK is not None and not Path(MARK).exists():
-        Path(MARK).touch()
+    asked = any("freeze" in str(item) for item in self.view.recent(10))
+    if FOLDER is not None and final and asked and not Path(FOLDER, "reached").exists():
+        Path(FOLDER, "reached").touch()
+        while not Path(FOLDER, "go").exists():
+            await asyncio.sleep(0.01)
+        Path(FOLDER, "frozen").touch()
         os.kill(os.getpid(), signal.SIGSTOP)
     await commit(self, final=final)
 

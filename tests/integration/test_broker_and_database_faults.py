@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.redis, pytest.mark.rabbitmq, pytest.mark.postgres, pyt
 DELTAS, DELTA_MS = 30, 40
 ANSWER = "word " * DELTAS
 DATABASE_SECONDS = 5.0
-BROKER_SECONDS = 10.0
+BROKER_SECONDS = 5.0
 SILENT_BROKER_SECONDS = 15.0
 """A heartbeat of 4 s that is missed twice, and the way back."""
 

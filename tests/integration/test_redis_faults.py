@@ -3,8 +3,10 @@ its scripts, is killed, falls silent, is full, is replaced by its replica. The a
 and what is published afterwards is answered within a bound."""
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,7 @@ from tests.eventually import eventually
 from tests.integration.tcp_proxy import TcpProxy
 from tests.services import RedisServer, redis_installed
 from tests.viewer import Viewer
+from tests.worker_process import WorkerProcess
 from workers.errors import PublishError
 from workers.publisher import Publisher
 
@@ -40,6 +43,7 @@ class World:
     master: RedisServer
     replica: RedisServer
     deployment: Deployment
+    worker: WorkerProcess
     gateway: str
     outage_seconds: float = 1.5
     published: list[Event] = field(default_factory=list)
@@ -91,8 +95,10 @@ def world(tmp_path: Path, sqlite_url: str) -> Iterator[World]:
         url = f"redis://127.0.0.1:{proxy.port}/0"
         settings = {"TEST_DELTAS": str(DELTAS), "TEST_DELTA_MS": str(DELTA_MS)}
         deployment = stack.enter_context(Deployment(url, sqlite_url, **settings))
-        deployment.worker("tests.model_worker")
-        yield World(proxy, servers[0], servers[1], deployment, deployment.gateway())
+        with ThreadPoolExecutor() as threads:
+            worker = threads.submit(deployment.worker, "tests.model_worker")
+            gateway = threads.submit(deployment.gateway)
+        yield World(proxy, servers[0], servers[1], deployment, worker.result(), gateway.result())
 
 
 async def forget_scripts(world: World) -> None:
@@ -191,6 +197,8 @@ async def test_no_fault_of_redis_costs_an_event_an_attempt_or_a_word(world: Worl
             state, attempt = await redis.hmget(f"{tag}event:{event.event_id}", ["state", "attempt"])
             assert (state, attempt or b"1") == (EventState.DONE.encode(), b"1")
     await check_lost(world)
+    if outage_seconds > DELTAS * DELTA_MS / 1000 * 2:
+        await check_stop(world)
     print({name: round(seconds, 2) for name, seconds in world.recoveries.items()})
 
 
@@ -215,6 +223,16 @@ async def check_lost(world: World) -> None:
     again = await world.watch(lost)
     assert (before.answer, again.answer) == (ANSWER, ANSWER)
     assert again.times[-1] - again.times[0] < DELTAS * DELTA_MS / 1000 / 2  # shown from the store, not said again
+
+
+async def check_stop(world: World) -> None:
+    """A worker whose Redis has fallen silent can be stopped all the same."""
+    world.proxy.swallow()
+    await asyncio.sleep(5)
+    began = time.monotonic()
+    world.worker.signal(signal.SIGTERM)
+    assert await asyncio.to_thread(world.worker.wait, 60) == 0
+    print(f"a worker whose Redis is silent ends in {time.monotonic() - began:.1f} s")
 
 
 async def check_full(world: World, http: httpx.AsyncClient) -> None:
