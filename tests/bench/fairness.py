@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from tests.bench.sizes import Sizes
 from tests.bench.table import Line, Table, percentile
@@ -13,6 +14,7 @@ from workers.lanes.connection import connect
 
 STEP_SECONDS = 0.1
 OTHERS = 20
+LIMITED_RPM = 60
 MOST_RATIO, WEIGHT, MOST_OFF = 3.0, 3.0, 0.25
 
 
@@ -33,6 +35,7 @@ async def _measure(redis: RedisServer, sizes: Sizes) -> Table:
     served = Counter({tenant: len(waits) for tenant, waits in weighted.items()})
     share = served["a"] / served["b"]
     off = await _off(redis)
+    off_beside = await _off(redis, {"a": {"rpm": LIMITED_RPM}})
     return Table(
         "(g) who waits how long",
         f"300 requests per minute; {sizes.flood:,} events of A are in line before {OTHERS} of B come at once",
@@ -45,6 +48,12 @@ async def _measure(redis: RedisServer, sizes: Sizes) -> Table:
             ),
             Line("weights 3:1, served", f"{share:.2f}:1", "3:1 within 10 %", abs(share / WEIGHT - 1) <= 0.1),
             Line("time told to who waits, p90 off", f"{off:.1%}", f"<= {MOST_OFF:.0%}", off <= MOST_OFF),
+            Line(
+                f"the same, one tenant at its own {LIMITED_RPM} per minute",
+                f"{off_beside:.1%}",
+                f"<= {MOST_OFF:.0%}",
+                off_beside <= MOST_OFF,
+            ),
         ],
     )
 
@@ -80,11 +89,11 @@ async def _served(stand: Stand) -> list[str]:
     return ready
 
 
-async def _off(redis: RedisServer) -> float:
+async def _off(redis: RedisServer, tenants: dict[str, Any] | None = None) -> float:
     """How far the told times are off, for what waits more than two seconds: the p90 of the share."""
     state = connect(redis.next_database_url())
     stand = stand_on(state, "eta")
-    await stand.limit(rpm=300, concurrency=20)
+    await stand.limit(models={"*": {"rpm": 300, "concurrency": 20}}, tenants=tenants or {})
     told: dict[str, tuple[float, float]] = {}
     off: list[float] = []
     now = 0.0
@@ -98,7 +107,7 @@ async def _off(redis: RedisServer) -> float:
         [place] = await stand.limiter.places([list(stand.names)[-1]])
         if place is not None:
             told[f"{tenant}{number}"] = (now, place.eta.total_seconds())
-    for _ in range(3_000):
+    for _ in range(4_000):
         stand.turn(STEP_SECONDS)
         now += STEP_SECONDS
         await _note(stand, told, off, now)
