@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from schemas.actions import ActionSend
 from schemas.chatkit import request_models
-from schemas.sessions import SESSION_EVENTS, SessionEventData
+from schemas.sessions import SESSION_EVENTS
 from schemas.ui import UI_EVENTS
 
 PREFIX = "chatkit."
@@ -22,7 +22,7 @@ def data_models() -> dict[str, type[BaseModel]]:
     return {
         **{PREFIX + name: model for name, model in request_models().items()},
         **{UI_PREFIX + name: model for name, model in UI_EVENTS.items()},
-        **{SESSION_PREFIX + name: SessionEventData for name in SESSION_EVENTS},
+        **{SESSION_PREFIX + name: model for name, model in SESSION_EVENTS.items()},
         ACTION_SEND: ActionSend,
     }
 

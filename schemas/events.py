@@ -86,6 +86,7 @@ class Event(BaseModel):
 
     tenant: Name = DEFAULT_TENANT
     userid: Name
+    sessionid: Name | None = None
     expirytime: Timestamp | None = None
     traceparent: TraceParent | None = None
     priority: Priority = "interactive"

@@ -14,7 +14,7 @@ from schemas.chatkit import stream_event_adapter
 from schemas.events import Event
 from schemas.examples import example_event
 from schemas.records import Acceptance, DeadLetter, EndFrame, EventStatus, Published
-from schemas.sessions import Session, SessionRequest
+from schemas.sessions import RefreshRequest, Session, SessionRequest
 
 FOLDER = Path(__file__).parent / "json"
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -69,7 +69,8 @@ def frames_schema() -> dict[str, Any]:
 
 def records_schema() -> dict[str, Any]:
     """Answers of the HTTP interface, the end of a stream, and dead letters."""
-    _, defs = _definitions([*((model, "serialization") for model in RECORDS), (SessionRequest, "validation")])
+    bodies: list[tuple[type[BaseModel], Mode]] = [(SessionRequest, "validation"), (RefreshRequest, "validation")]
+    _, defs = _definitions([*((model, "serialization") for model in RECORDS), *bodies])
     return {"$schema": DRAFT, "title": "Records", "x-made-with": made_with(), "$defs": defs}
 
 

@@ -32,6 +32,8 @@ class DropReason(StrEnum):
 
     EXPIRED = "expired"
     FILTERED = "filtered"
+    SESSION_REVOKED = "session_revoked"
+    SESSION_EXPIRED = "session_expired"
 
 
 class CancelReason(StrEnum):

@@ -17,6 +17,7 @@ from workers.policies.delivery import Delivery
 from workers.policies.filter import FilterPolicy
 from workers.policies.rate_limit import Limits, RateLimitPolicy
 from workers.policies.retry import Backoff, RetryPolicy
+from workers.policies.session import SessionPolicy, Sessions
 from workers.policies.worker_lost import Quarantine, WorkerLostPolicy
 from workers.setting_types import TaskPolicy
 from workers.settings import Settings
@@ -78,10 +79,12 @@ class Dispatcher:
         limits: Limits | None = None,
         quarantine: Quarantine | None = None,
         now: Callable[[], datetime] = utc_now,
+        sessions: Sessions | None = None,
     ) -> None:
         """`limits` are asked before every turn; without them a turn uses the model as it likes. `quarantine` runs the
-        events that may have killed workers."""
-        self._settings, self._now = settings, now
+        events that may have killed workers. `sessions` say which were revoked while their turns waited; the handler of
+        what is no turn asks them itself, a batch at a time."""
+        self._settings, self._now, self._sessions = settings, now, sessions
         self._limits, self._quarantine = limits, quarantine
         self._turns, self._light = turns, light
         self._stacks: dict[str, list[Policy]] = {}
@@ -106,6 +109,7 @@ class Dispatcher:
         - Deadline: a stale event is dropped before it can fail, and what waits inside waits no longer.
         - Filter: what is not to be processed never meets a limit or spends an attempt.
         - Retry: it decides about each failure of what is inside it.
+        - Session, of turns only: what was sent in a session that was revoked meanwhile reserves nothing and is not run.
         - Rate limit, of turns only: innermost, so that nothing is reserved for what does not run, and what was reserved
           is settled before anything is decided about the failure.
 
@@ -143,5 +147,6 @@ class Dispatcher:
             DeadlinePolicy(self._now, timedelta(seconds=numbers.deadline) if numbers.deadline else None),
             FilterPolicy(patterns.allow, patterns.deny),
             RetryPolicy(backoff, numbers.max_attempts),
+            *([SessionPolicy(self._sessions)] if turn and self._sessions is not None else []),
             *([RateLimitPolicy(self._limits)] if turn and self._limits is not None else []),
         ]

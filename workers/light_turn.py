@@ -1,7 +1,7 @@
 """An event that needs no model but did not run in a batch: it waited in its lane, and was woken by itself."""
 
 from schemas.errors import WorkersError
-from schemas.outcome import Outcome
+from schemas.outcome import Done, Outcome
 from workers.chat.ports import FrameSource
 from workers.policies.batch import LightBatch
 from workers.policies.delivery import Delivery
@@ -14,6 +14,8 @@ class LightTurn:
         self._light, self._frames = light, frames
 
     async def __call__(self, delivery: Delivery) -> Outcome:
+        if delivery.event.is_session and delivery.next_frame > 1:
+            return Done()  # an earlier run has shown the secret, and another one would make it void
         [(result, frames)] = await self._light([delivery])
         if isinstance(result, WorkersError):
             raise result

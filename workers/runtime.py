@@ -18,6 +18,7 @@ from workers.agents.team import Team, build_team
 from workers.chat.database import Database
 from workers.chat.light import LightHandler
 from workers.chat.reads import Reads
+from workers.chat.session_events import SessionEvents
 from workers.chat.take_back import TakeBack
 from workers.chat.turn import TurnHandler
 from workers.clock import utc_now
@@ -43,7 +44,12 @@ from workers.limits.limiter import Limiter
 from workers.operator_cancel import OperatorCancel
 from workers.quarantine import Quarantine
 from workers.runner import EventRunner
+from workers.sessions.asked import AskedSessions
+from workers.sessions.deployment import minter_of, open_provider, revocations_of, store_of
+from workers.sessions.feed import RevocationFeed
 from workers.sessions.keys import KeyRing
+from workers.sessions.ports import SessionProvider
+from workers.sessions.store import SessionStore
 from workers.sessions.tokens import TokenMinter, TokenVerifier
 from workers.settings import Settings
 from workers.settle import Settler
@@ -111,6 +117,7 @@ class GatewayParts:
     reader: FrameReader
     verifier: TokenVerifier
     minter: TokenMinter
+    sessions: SessionProvider
     reads: Reads
 
 
@@ -171,7 +178,10 @@ async def turn_runtime(
             teams[model_name] = build_team(model, services)
 
         streams = TurnStreams(writer, core.state, core.keys)
-        light = LightHandler(core.database)
+        store = store_of(settings, core.state)
+        sessions = AskedSessions(store)
+        provider = await _provider_of_worker(stack, settings, store)
+        light = LightHandler(core.database, SessionEvents(provider), sessions)
         turns = TurnHandler(
             core.database,
             AgentResponder(teams[settings.model], others=teams),
@@ -179,7 +189,16 @@ async def turn_runtime(
             longest=timedelta(seconds=settings.turn_seconds),
             on_stale=partial(refusals.note, "store"),
         )
-        yield TurnParts(Dispatcher(settings, turns, LightTurn(light, streams), desk, quarantine), light, streams, desk)
+        dispatcher = Dispatcher(settings, turns, LightTurn(light, streams), desk, quarantine, sessions=sessions)
+        yield TurnParts(dispatcher, light, streams, desk)
+
+
+async def _provider_of_worker(stack: AsyncExitStack, settings: Settings, store: SessionStore) -> SessionProvider | None:
+    """What makes sessions for events of the queue; None where only the gateways were given a key to sign with."""
+    if settings.signing_keys is None and settings.secret_key is None:
+        return None
+    minter = minter_of(settings, KeyRing.from_settings(settings))
+    return await stack.enter_async_context(open_provider(settings, store, minter))
 
 
 @asynccontextmanager
@@ -241,6 +260,11 @@ async def gateway_runtime(core: Core) -> AsyncIterator[GatewayParts]:
     async with AsyncExitStack() as stack:
         reader = FrameReader(core.state, core.keys)
         stack.push_async_callback(reader.close)
+        store, revocations, minter = store_of(settings, core.state), revocations_of(settings), minter_of(settings, keys)
+        feed = RevocationFeed(store, core.state, revocations)
+        with unreachable("CHATKIT_STATE_URL", "is Redis up?", *STATE_ERRORS):
+            await feed.look()  # before the first request: a restart must not forget who was signed out
+        await stack.enter_async_context(running(feed.run(), "revocation-feed"))
         yield GatewayParts(
             settings=settings,
             state=core.state,
@@ -249,8 +273,9 @@ async def gateway_runtime(core: Core) -> AsyncIterator[GatewayParts]:
             database=core.database,
             waker=core.waker,
             reader=reader,
-            verifier=TokenVerifier(keys),
-            minter=TokenMinter(keys, timedelta(seconds=settings.client_secret_ttl)),
+            verifier=TokenVerifier(keys, revocations),
+            minter=minter,
+            sessions=await stack.enter_async_context(open_provider(settings, store, minter, revocations)),
             reads=Reads(core.database),
         )
 

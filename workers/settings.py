@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 ENV_PREFIX = "CHATKIT_"
 MASK = "********"
+ORIGIN = r"https://[A-Za-z0-9.-]+(:\d{1,5})?"
 MAX_SHOWN = 40
 """Characters of a wrong value that its error line repeats."""
 
@@ -65,6 +66,15 @@ class Settings(BaseSettings):
     signing_keys: SecretStr | None = None
     api_keys: SecretStr = SecretStr("")
     client_secret_ttl: Annotated[int, Field(ge=30, le=86_400)] = 600
+    session_ttl: Annotated[int, Field(ge=60, le=31_536_000)] = 2_592_000
+    session_idle_ttl: Annotated[int, Field(ge=60, le=31_536_000)] = 604_800
+    refresh_grace: Annotated[float, Field(ge=0, le=60)] = 5.0
+    cookie_origins: Annotated[
+        str,
+        Field(pattern=rf"^{ORIGIN}(\s*,\s*{ORIGIN})*$|^$"),
+        Accepts("https://HOST[:PORT], more than one with commas"),
+    ] = ""
+    hosted_workflow: str | None = None
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 5
     backoff_base: Annotated[float, Field(gt=0, le=3600)] = 1.0
     backoff_cap: Annotated[float, Field(gt=0, le=86_400)] = 300.0
@@ -136,6 +146,11 @@ class Settings(BaseSettings):
     def service_keys(self) -> frozenset[str]:
         """The service keys that callers may present."""
         return frozenset(key.strip() for key in self.api_keys.get_secret_value().split(",") if key.strip())
+
+    @property
+    def page_origins(self) -> frozenset[str]:
+        """Where the pages come from that may keep their refresh token in a cookie; empty: none may."""
+        return frozenset(origin.strip() for origin in self.cookie_origins.split(",") if origin.strip())
 
     @property
     def scripted(self) -> bool:

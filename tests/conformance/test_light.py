@@ -9,12 +9,15 @@ from sqlalchemy import event as sqlalchemy_event
 
 from schemas.errors import WorkersError
 from schemas.events import Event, parse_event
-from schemas.outcome import Done
+from schemas.outcome import Done, Dropped, DropReason
 from tests.builders import NOW, delivery_of, feedback_event, request_event
 from tests.conformance.chats import Chat, texts
+from tests.unit.policies.test_session import RevokedSessions
 from workers.chat.database import Database
+from workers.chat.light import LightHandler
 from workers.chat.tables import feedback, sessions
 from workers.errors import NotFoundError, PermanentError
+from workers.policies.batch import LightResult
 
 
 def page_event(type_: str, data: dict[str, Any], **attributes: Any) -> Event:
@@ -192,3 +195,20 @@ async def test_a_request_that_needs_a_worker_is_not_answered_by_the_gateway(chat
         await chat.ask("threads.retry_after_item", {"thread_id": event.thread_id, "item_id": "msg_1"})
     with pytest.raises(PermanentError):
         await chat.ask("threads.update", {"thread_id": event.thread_id})
+
+
+async def test_what_was_sent_in_a_session_that_is_revoked_by_now_is_left_out_of_its_batch(chat: Chat) -> None:
+    sessions = RevokedSessions("ses_1")
+    light = LightHandler(chat.database, sessions=sessions)
+    thread_id = str((await chat.thread()).thread_id)
+    events = [
+        feedback_event(thread_id, "msg_1", sessionid="ses_1"),
+        feedback_event(thread_id, "msg_2", sessionid="ses_2"),
+        page_event("chatkit.ui.ready", {}, sessionid="ses_1"),
+        request_event("threads.update", {"thread_id": thread_id, "title": "Renamed"}, sessionid="ses_1"),
+    ]
+    results = await light([delivery_of(event) for event in events])
+    dropped: LightResult = (Dropped(DropReason.SESSION_REVOKED), [])
+    assert results == [dropped, (Done(), [b"{}"]), dropped, dropped]
+    assert await said(chat.database) == [("msg_2", "positive", "u1")]
+    assert sessions.asked == 1

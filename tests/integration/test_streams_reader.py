@@ -302,6 +302,21 @@ async def test_a_reader_of_what_the_state_has_forgotten_ends(state: State, keys:
     await reader.close()
 
 
+async def test_a_reader_of_a_stream_that_went_before_its_record_ends(state: State, keys: Keys) -> None:
+    """The one with a secret in it: gone after a minute, while the event's record stays a day."""
+    reader = FrameReader(state, keys, idle=timedelta(milliseconds=20))
+    event = create_event()
+    turn = await running(state, keys, event)
+    await turn.show(b"1")
+    reading = asyncio.create_task(read_all(reader, event))
+    await turn.settle()
+    assert isinstance((await reading)[-1], StreamEnd)
+    await state.delete(keys.stream(event.lane, event.event_id))
+    with pytest.raises(StreamGoneError):
+        await read_all(reader, event)
+    await reader.close()
+
+
 async def test_end_all_ends_every_reader_unfinished(state: State, keys: Keys, reader: FrameReader) -> None:
     event = create_event()
     turn = await running(state, keys, event)

@@ -1,5 +1,6 @@
 """Events that need no model, a batch at a time: one transaction, one statement for all of a kind where it can be."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,39 +17,66 @@ from schemas.chatkit import (
     frame_of,
 )
 from schemas.events import ACTION_SEND, ActionSend, Event
-from schemas.outcome import Done
+from schemas.outcome import Done, Dropped, DropReason
 from workers.chat.context import TurnContext
 from workers.chat.database import Database
 from workers.chat.page_rows import Row, feedback_values, session_values, write_feedback, write_sessions
 from workers.chat.server import ReadServer
+from workers.chat.session_events import SessionEvents
 from workers.chat.store import SqlStore
 from workers.chat.tables import threads
 from workers.errors import NotFoundError, PermanentError
 from workers.lanes.records import Owner
 from workers.policies.batch import LightResult
 from workers.policies.delivery import Delivery
+from workers.policies.session import Sessions
 
 FEEDBACK = "chatkit.items.feedback"
 
 
 class LightHandler:
-    """Runs a batch. An event that fails does not fail the others; a database that is away fails them all."""
+    """Runs a batch. An event that fails does not fail the others; a database that is away fails them all.
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    Args:
+        database: where conversations are kept.
+        session_events: runs those of sessions.
+        sessions: says which were revoked while their events waited. (Of turns, a policy asks it.)
+    """
+
+    def __init__(
+        self, database: Database, session_events: SessionEvents | None = None, sessions: Sessions | None = None
+    ) -> None:
+        self._database, self._sessions = database, sessions
+        self._session_events = session_events or SessionEvents(None)
 
     async def __call__(self, deliveries: Sequence[Delivery], /) -> list[LightResult]:
-        """One result per delivery, in order. Raises DatabaseError."""
+        """One result per delivery, in order. Raises DatabaseError, and TransientError where sessions cannot be
+        asked."""
         results: list[LightResult] = [(Done(), [])] * len(deliveries)
-        places = list(enumerate(delivery.event for delivery in deliveries))
+        revoked = await self._revoked(deliveries)
+        live = [place for place, one in enumerate(deliveries) if one.event.sessionid not in revoked]
+        for place in set(range(len(deliveries))).difference(live):
+            results[place] = Dropped(DropReason.SESSION_REVOKED), []
+        places = [(place, deliveries[place].event) for place in live]
+        await self._of_sessions([(place, event) for place, event in places if event.is_session], results)
         rated = [(place, event) for place, event in places if event.type == FEEDBACK]
-        said = [session_values(one.event, one.accepted_at) for one in deliveries if is_of_session(one.event)]
+        said = [session_values(event, deliveries[place].accepted_at) for place, event in places if is_of_session(event)]
         if rated or said:
             await self._database.write(lambda connection: self._batch(connection, rated, said, results))
         for place, event in places:
             if event.type != FEEDBACK and not is_of_session(event):
                 results[place] = await self._alone(event)
         return results
+
+    async def _revoked(self, deliveries: Sequence[Delivery]) -> set[str]:
+        named = {one.event.sessionid for one in deliveries if one.event.sessionid is not None}
+        return await self._sessions.revoked(named) if named and self._sessions is not None else set()
+
+    async def _of_sessions(self, events: Sequence[tuple[int, Event]], results: list[LightResult]) -> None:
+        """Those of sessions, all at once: no two of a batch are of one session."""
+        answers = await asyncio.gather(*(self._session_events(event) for _, event in events))
+        for (place, _), answer in zip(events, answers, strict=True):
+            results[place] = answer
 
     def _batch(
         self,

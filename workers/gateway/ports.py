@@ -12,6 +12,7 @@ from workers.lanes.records import Cancellation, Depth, Owner
 from workers.lanes.sign_ins import SignIns
 from workers.limits.limiter import Limiter
 from workers.redrive import RedrivingLanes
+from workers.sessions.ports import SessionProvider
 from workers.sessions.tokens import Identity
 from workers.settings import Settings
 from workers.streams.records import Entry
@@ -53,7 +54,7 @@ class Verifier(Protocol):
 
 
 class Minter(Protocol):
-    """Makes client secrets."""
+    """Makes client secrets that stand alone."""
 
     def mint(self, user: str, tenant: str, session_id: str | None = None) -> Session: ...
 
@@ -90,6 +91,8 @@ class GatewayRuntime(Protocol):
     def verifier(self) -> Verifier: ...
     @property
     def minter(self) -> Minter: ...
+    @property
+    def sessions(self) -> SessionProvider: ...
     @property
     def reads(self) -> ReadRequests: ...
     @property

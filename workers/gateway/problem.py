@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from schemas.errors import EventTooLargeError, InvalidEventError, WorkersError
-from workers.errors import DatabaseError, NotFoundError, PermanentError
+from workers.errors import CallError, DatabaseError, NotFoundError, PermanentError
 from workers.sessions.tokens import TokenCode, TokenError
 from workers.streams.records import StreamGoneError, UnknownFrameError
 
@@ -109,6 +109,9 @@ def of_error(error: Exception) -> ProblemError:
             away = "the conversations" if isinstance(error, DatabaseError) else "the queue"
             detail = f"{away} cannot be reached at the moment"
             return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=retry_after(AWAY_SECONDS))
+        case CallError():  # of a service behind us: OpenAI, where it hosts the sessions
+            log.warning("request_failed", extra={"error": error.kind})
+            return ProblemError(HTTPStatus.BAD_GATEWAY, str(error), headers=retry_after(AWAY_SECONDS))
         case _:
             # the server logs it: Starlette raises it again when this has been sent
             return ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong here; it has been logged")

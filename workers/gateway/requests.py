@@ -37,6 +37,7 @@ async def event_of(request: Request, identity: Identity, max_event_bytes: int) -
         "datacontenttype": "application/json",
         "tenant": identity.tenant,
         "userid": identity.user,
+        "sessionid": identity.session_id,
         "data": body,
     }
     traceparent = request.headers.get("traceparent", "")

@@ -43,6 +43,10 @@ class Keys:
         """The channel that tells workers which running event is to be stopped."""
         return f"{self.prefix}:cancel"
 
+    def revocations_channel(self) -> str:
+        """The channel that tells gateways which sessions have been revoked."""
+        return f"{self.prefix}:revoked"
+
     def sign_in(self, owner: str) -> str:
         """The hash of events that wait for their user to sign in again; `sign_ins` names all of these."""
         return f"{self.prefix}:sign-in:{owner}"

@@ -1,17 +1,21 @@
 """Client secrets as signed tokens (RFC 9068 `at+jwt`): minted for a user, verified without asking anybody."""
 
+import hashlib
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import jwt
 
 from schemas.errors import WorkersError
 from schemas.sessions import NAME_PATTERN, Session
 from workers.clock import utc_now
+from workers.lanes.records import Owner
+from workers.sessions.ids import new_session_id
 from workers.sessions.keys import KeyRing
 
 ISSUER = "chatkit-workers"
@@ -22,6 +26,10 @@ LEEWAY = timedelta(seconds=30)
 """How far the clocks of two machines may differ."""
 
 MAX_TOKEN_BYTES = 4096
+NOT_VALID = "the client secret is not valid"
+
+REMEMBERED = 10_000
+"""Client secrets whose signature has been checked; a few megabytes."""
 
 
 class TokenCode(StrEnum):
@@ -59,11 +67,20 @@ class TokenMinter:
         self._key = keys.signing
         self._lifetime, self._now = lifetime, now
 
-    def mint(self, user: str, tenant: str, session_id: str | None = None) -> Session:
-        """A client secret for a user, in a new session unless one is named."""
+    def mint(self, user: str, tenant: str, session_id: str | None = None, *, until: datetime | None = None) -> Session:
+        """A client secret for a user.
+
+        Args:
+            user: whom it is for.
+            tenant: of the user.
+            session_id: of its session; without one it stands alone, and cannot be refreshed.
+            until: end of the session, which no client secret of it outlives.
+        """
         now = self._now()
         expires = (now + self._lifetime).replace(microsecond=0)
-        session = session_id or f"ses_{uuid.uuid4().hex}"
+        if until is not None:
+            expires = min(expires, until.replace(microsecond=0))
+        session = session_id or new_session_id(Owner(tenant, user))
         claims = {
             "iss": ISSUER,
             "aud": AUDIENCE,
@@ -80,11 +97,34 @@ class TokenMinter:
         return Session(client_secret=secret, expires_at=expires, session_id=session)
 
 
-class TokenVerifier:
-    """Checks client secrets. No I/O."""
+class RevokedSessions(Protocol):
+    """What is known of revoked sessions, here and now."""
 
-    def __init__(self, keys: KeyRing) -> None:
-        self._keys = keys
+    def refusal(self, session_id: str, issued_at: float) -> TokenCode | None:
+        """Why a client secret of the session, made then, is not taken; None when it is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What a client secret says whose signature is good. Times are in seconds since 1970."""
+
+    identity: Identity
+    issued_at: float
+    expires_at: float
+
+
+class TokenVerifier:
+    """Checks client secrets. No I/O; a page sends the same one again and again, so its signature is checked once."""
+
+    def __init__(
+        self, keys: KeyRing, revoked: RevokedSessions | None = None, *, now: Callable[[], float] = time.time
+    ) -> None:
+        """Without `revoked`, only the client secrets themselves count. `now` decides about those that were seen
+        before."""
+        self._keys, self._revoked, self._now = keys, revoked, now
+        self._checked: dict[bytes, _Checked] = {}
+        """By digest, oldest first: memory holds no client secret longer than its request."""
         self._jwt = jwt.PyJWT(
             options={"require": CLAIMS, "strict_aud": True, "enforce_minimum_key_length": True}  # PyJWT asks for none
         )
@@ -93,19 +133,43 @@ class TokenVerifier:
         """Who presents this client secret.
 
         Raises:
-            TokenError: it expired, or it is none of ours.
+            TokenError: it expired, its session was revoked, or it is none of ours.
         """
+        checked = self._check(token)
+        if checked.expires_at <= self._now() - LEEWAY.total_seconds():
+            raise TokenError(TokenCode.EXPIRED, "the client secret has expired")
+        if self._revoked is not None:
+            match self._revoked.refusal(checked.identity.session_id, checked.issued_at):
+                case TokenCode.REVOKED as code:
+                    raise TokenError(code, "the session was ended; sign in again")
+                case TokenCode() as code:
+                    raise TokenError(code, "the client secret has to be refreshed")
+        return checked.identity
+
+    def _check(self, token: str) -> _Checked:
+        """What the token says, if it is one of ours. Of one that was seen before, it may have expired meanwhile."""
+        if len(token) > MAX_TOKEN_BYTES:
+            raise TokenError(TokenCode.INVALID, NOT_VALID)
+        digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+        checked = self._checked.get(digest)
+        if checked is None:
+            checked = self._read(token)
+            if len(self._checked) >= REMEMBERED:
+                del self._checked[next(iter(self._checked))]
+            self._checked[digest] = checked
+        return checked
+
+    def _read(self, token: str) -> _Checked:
         try:
-            return _identity(self._decode(token))
+            claims = self._decode(token)
+            return _Checked(_identity(claims), float(claims["iat"]), float(claims["exp"]))
         except jwt.ExpiredSignatureError:
             raise TokenError(TokenCode.EXPIRED, "the client secret has expired") from None
         except (jwt.PyJWTError, ValueError):
             # one message for every defect: which check failed helps only whoever forges one
-            raise TokenError(TokenCode.INVALID, "the client secret is not valid") from None
+            raise TokenError(TokenCode.INVALID, NOT_VALID) from None
 
     def _decode(self, token: str) -> dict[str, Any]:
-        if len(token) > MAX_TOKEN_BYTES:
-            raise jwt.DecodeError("too long")
         header = jwt.get_unverified_header(token)
         key = self._keys.find(header.get("kid"))
         if key is None or str(header.get("typ")).lower() != TYPE:

@@ -63,19 +63,26 @@ class Follower:
         """What the stream adds, at most `CHUNK` entries. An end is the last of them only if nothing follows it.
 
         Raises:
-            StreamGoneError: nothing, and the event's record has gone as well.
+            StreamGoneError: nothing, and the event's record has gone as well, or says that the end was there.
             RedisError, OSError: the state is away.
         """
         first = "-" if self._acceptance is None else f"({self._acceptance}-{self._next - 1}"
         rows = await self._state.xrange(self._stream, first, "+", count=CHUNK)
-        if not rows and not await self._state.exists(self._record):
-            raise StreamGoneError("the event is past its retention")
+        if not rows and await self._is_over():
+            # The end may have come between the two looks, and then stands in the stream by now.
+            rows = await self._state.xrange(self._stream, first, "+", count=CHUNK)
+            if not rows:
+                raise StreamGoneError("the event is past its retention")
         entries = [entry_of(id_.decode(), fields) for id_, fields in rows]
         self.gap, self.more = False, len(rows) == CHUNK
         if self.more and isinstance(entries[-1], StreamEnd):
             # It may be the end of an earlier life, with the frames of a redrive behind it: the next look tells.
             entries.pop()
         return self._advance(entries)
+
+    async def _is_over(self) -> bool:
+        acceptance, ended = await self._state.hmget(self._record, "acceptance", "ended")
+        return acceptance is None or ended is not None
 
     async def _last(self) -> Entry | None:
         rows = await self._state.xrevrange(self._stream, count=1)

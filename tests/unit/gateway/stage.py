@@ -23,7 +23,11 @@ from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes
 from workers.lanes.records import Begun, Settled, Settlement, Start, Wake
 from workers.limits.limiter import Limiter
+from workers.sessions.deployment import revocations_of, store_of
 from workers.sessions.keys import KeyRing
+from workers.sessions.own import OwnSessions
+from workers.sessions.revocations import Revocations
+from workers.sessions.store import SessionStore
 from workers.sessions.tokens import TokenMinter, TokenVerifier
 from workers.settings import Settings
 from workers.streams.reader import FrameReader
@@ -113,6 +117,9 @@ class Stage:
     waker: SmallWorker
     verifier: TokenVerifier
     minter: TokenMinter
+    sessions: OwnSessions
+    revocations: Revocations
+    store: SessionStore
     reads: Notes
     database: Healthy
 
@@ -140,7 +147,7 @@ async def stage_on(
         max_waiting=waiting,
         retention=timedelta(hours=1),
     )
-    ring = KeyRing.from_settings(chosen)
+    ring, store, revocations = KeyRing.from_settings(chosen), store_of(chosen, state), revocations_of(chosen)
     reader = FrameReader(state, keys, idle=timedelta(milliseconds=200))
     worker = SmallWorker(lanes, answer)
     minter = TokenMinter(ring, timedelta(minutes=5))
@@ -152,8 +159,11 @@ async def stage_on(
         Limiter(state, keys),
         reader,
         worker,
-        TokenVerifier(ring),
+        TokenVerifier(ring, revocations),
         minter,
+        OwnSessions(store, minter, revocations),
+        revocations,
+        store,
         Notes(),
         Healthy(),
     )

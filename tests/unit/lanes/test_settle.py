@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from schemas.events import parse_event
+from schemas.examples import example_event
 from schemas.outcome import (
     Cancelled,
     CancelReason,
@@ -33,6 +35,7 @@ from workers.lanes.records import Append, NotBegun, Settled, Settlement, SettleR
 FIRST = event("e1", "thr_1")
 SECOND = event("e2", "thr_1")
 TO_SECOND = Wake(SECOND.lane, SECOND.event_id, SECOND.type, QUEUE)
+MS = timedelta(milliseconds=1)
 
 
 async def ending(deployment: Deployment) -> Any:
@@ -231,3 +234,20 @@ async def test_what_never_became_an_event_is_kept_with_its_reason(deployment: De
     assert await deployment.lanes.bury([letter("raw_1"), letter("raw_2"), letter("raw_1")]) == [True, True, False]
     assert sorted(kept.id for kept in (await deployment.lanes.dead_letters.page()).items) == ["raw_1", "raw_2"]
     assert (await deployment.lanes.depth()).dead == {"permanent": 2}
+
+
+async def test_a_stream_with_a_secret_is_gone_a_minute_after_the_end_and_its_record_is_not(
+    deployment: Deployment,
+) -> None:
+    secret = parse_event(example_event("chatkit.session.start"))
+    minute = timedelta(minutes=1) // MS
+    lease = await deployment.started(secret)
+    await deployment.lanes.settle([done(lease, b"secret")])
+    tag = deployment.keys.tag_of(secret.lane)
+    assert 0 < await deployment.state.pttl(deployment.keys.stream(secret.lane, secret.event_id)) <= minute
+    assert await deployment.state.pttl(f"{tag}event:{secret.event_id}") > minute
+
+
+async def test_other_streams_stay_as_long_as_their_events(deployment: Deployment) -> None:
+    await deployment.lanes.settle([done(await deployment.started(FIRST), b"1")])
+    assert await deployment.state.pttl(deployment.keys.stream(FIRST.lane, FIRST.event_id)) > timedelta(hours=1) // MS

@@ -29,6 +29,7 @@ from schemas.outcome import (
 )
 from tests.builders import NOW, create_event, delivery_of, feedback_event
 from tests.unit.policies.test_rate_limit import NotedLimits
+from tests.unit.policies.test_session import RevokedSessions
 from workers.dispatch import Dispatcher, Numbers, numbers_of
 from workers.errors import (
     AuthenticationError,
@@ -51,6 +52,7 @@ from workers.policies.delivery import Delivery, StopSignal
 from workers.policies.filter import FilterPolicy, Patterns
 from workers.policies.rate_limit import InLine, RateLimitPolicy, Reserved
 from workers.policies.retry import Backoff, RetryPolicy
+from workers.policies.session import SessionPolicy
 from workers.policies.worker_lost import WorkerLostPolicy
 from workers.setting_types import EventFilter
 from workers.settings import Settings
@@ -62,6 +64,7 @@ POLICIES: list[Policy] = [
     DeadlinePolicy(lambda: NOW, timedelta(hours=1)),
     FilterPolicy({"tenant": ["*"]}, {"type": ["chatkit.ui.*"]}),
     RetryPolicy(BACKOFF, max_attempts=3),
+    SessionPolicy(RevokedSessions("ses_1")),
     RateLimitPolicy(NotedLimits()),
 ]
 
@@ -222,10 +225,11 @@ async def test_a_bug_is_dead_lettered_with_its_class_and_place_but_not_its_text(
 
 
 def test_the_stack_stands_in_the_order_that_dispatch_gives_reasons_for() -> None:
-    dispatcher = Dispatcher(Settings(), turns=done, light=done, limits=NotedLimits())
-    whole = [DeadLetterPolicy, WorkerLostPolicy, DeadlinePolicy, FilterPolicy, RetryPolicy, RateLimitPolicy]
+    dispatcher = Dispatcher(Settings(), turns=done, light=done, limits=NotedLimits(), sessions=RevokedSessions())
+    common = [DeadLetterPolicy, WorkerLostPolicy, DeadlinePolicy, FilterPolicy, RetryPolicy]
+    whole = [*common, SessionPolicy, RateLimitPolicy]
     assert [type(policy) for policy in dispatcher.policies("chatkit.threads.create")] == whole
-    assert [type(policy) for policy in dispatcher.policies("chatkit.items.feedback")] == whole[:-1]
+    assert [type(policy) for policy in dispatcher.policies("chatkit.items.feedback")] == common
 
 
 async def test_the_order_is_a_law_each_policy_wins_over_those_inside_it() -> None:

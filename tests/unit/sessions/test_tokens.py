@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from pydantic import SecretStr
 
 from workers.errors import SettingsError
+from workers.lanes.records import Owner
+from workers.sessions.ids import new_session_id
 from workers.sessions.keys import KeyRing
+from workers.sessions.records import Revoked
+from workers.sessions.revocations import Revocations
 from workers.sessions.tokens import AUDIENCE, ISSUER, Identity, TokenCode, TokenError, TokenMinter, TokenVerifier
 from workers.settings import Settings
 
@@ -192,3 +197,65 @@ def test_wrong_keys_stop_the_start_with_a_line_that_names_the_variable(
         ring(**settings)
     assert "\n" not in str(caught.value)
     assert "c2hvcnQ=" not in str(caught.value)
+
+
+def test_a_secret_that_was_seen_before_still_expires_and_is_remembered_within_bounds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("workers.sessions.tokens.REMEMBERED", 3)
+    keys, clock = ring(secret_key=SECRET), [time.time()]
+    verifier = TokenVerifier(keys, now=lambda: clock[0])
+    secrets = [TokenMinter(keys, LIFETIME).mint("u1", "acme").client_secret for _ in range(5)]
+    for _ in range(2):
+        assert [verifier.verify(secret).user for secret in secrets] == ["u1"] * 5
+    assert len(verifier._checked) == 3
+    clock[0] += LIFETIME.total_seconds() + 20
+    assert verifier.verify(secrets[-1]).user == "u1", "within the leeway"
+    clock[0] += 11
+    assert code_of(verifier, secrets[-1]) is TokenCode.EXPIRED
+
+
+def test_the_verifier_keeps_no_secret() -> None:
+    keys = ring(secret_key=SECRET)
+    verifier = TokenVerifier(keys)
+    secret = TokenMinter(keys, LIFETIME).mint("u1", "acme").client_secret
+    verifier.verify(secret)
+    assert secret not in repr(verifier._checked)
+
+
+def test_a_secret_of_a_revoked_session_is_refused_also_when_it_was_taken_before() -> None:
+    keys, revocations = ring(secret_key=SECRET), Revocations(LIFETIME)
+    verifier, minter = TokenVerifier(keys, revocations), TokenMinter(keys, LIFETIME)
+    session, other = minter.mint("u1", "acme"), minter.mint("u1", "acme")
+    assert verifier.verify(session.client_secret).session_id == session.session_id
+    revocations.add([Revoked(session.session_id, time.time())])
+    assert code_of(verifier, session.client_secret) is TokenCode.REVOKED
+    assert verifier.verify(other.client_secret).session_id == other.session_id
+
+
+def test_a_secret_does_not_outlive_its_session() -> None:
+    keys = ring(secret_key=SECRET)
+    soon = datetime.now(UTC) + timedelta(seconds=90)
+    session = TokenMinter(keys, LIFETIME).mint("u1", "acme", new_session_id(Owner("acme", "u1")), until=soon)
+    assert session.expires_at == soon.replace(microsecond=0)
+
+
+def signed_by_hand(key: Any, **headers: Any) -> str:
+    """A sound client secret but for its header."""
+    parts = ({"alg": "EdDSA", "typ": "at+jwt", "kid": "k1", **headers}, claims(iat=1, nbf=1, exp=9_999_999_999))
+    start = b".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in parts)
+    return (start + b"." + base64.urlsafe_b64encode(key.sign(start)).rstrip(b"=")).decode()
+
+
+@pytest.mark.parametrize("headers", [{"crit": ["exp"]}, {"kid": ["k1"]}, {"kid": 7}, {"kid": "other"}, {"alg": "none"}])
+def test_a_header_that_asks_for_something_else_is_refused(headers: dict[str, Any]) -> None:
+    keys = ring(signing_keys=json.dumps({"k1": raw_key()}))
+    verifier = TokenVerifier(keys)
+    assert verifier.verify(signed_by_hand(keys.signing.private)).user == "u1"
+    assert code_of(verifier, signed_by_hand(keys.signing.private, **headers)) is TokenCode.INVALID
+
+
+def test_a_secret_of_another_deployment_is_refused() -> None:
+    theirs = TokenMinter(ring(signing_keys=json.dumps({"k1": raw_key()})), LIFETIME).mint("u1", "acme").client_secret
+    ours = TokenVerifier(ring(signing_keys=json.dumps({"k1": raw_key()})))
+    assert code_of(ours, theirs) is TokenCode.INVALID

@@ -22,6 +22,9 @@ local function pop_head(tag, lane, now_ms, grace_ms)
   return head
 end
 
+-- How long the frames of a session's event stay: the secret of the session is one of them.
+local SECRET_MS = 60000
+
 -- Writes the last frames and the end entry, and starts the clocks that clean up. `event` has its acceptance number,
 -- the next frame number, the state that it leaves and, of a settlement, the fields that answer it again.
 local function end_event(tag, id, event, state, reason, now_ms, retention_ms, frames)
@@ -32,7 +35,8 @@ local function end_event(tag, id, event, state, reason, now_ms, retention_ms, fr
     unpack(event.settled))
   redis.call('PEXPIRE', key, retention_ms)
   redis.call('PEXPIRE', tag .. 'body:' .. id, retention_ms)
-  redis.call('PEXPIRE', tag .. 'out:' .. id, retention_ms)
+  local secret = string.find(redis.call('HGET', key, 'type'), 'chatkit.session.', 1, true) == 1
+  redis.call('PEXPIRE', tag .. 'out:' .. id, secret and math.min(SECRET_MS, retention_ms) or retention_ms)
   if state == 'dead' then
     redis.call('PEXPIRE', tag .. 'journal:' .. id, retention_ms)
   else
