@@ -135,7 +135,7 @@ class EventRunner:
             self._keeper.release(delivery.lease)
 
     async def _settle(self, delivery: Delivery, outcome: Outcome) -> Verdict:
-        frames = await self._taken_back(delivery) if isinstance(outcome, Dropped | DeadLettered) else ()
+        frames = await self._taken_back(delivery) if isinstance(outcome, Dropped | DeadLettered | Cancelled) else ()
         point = FailPoint.IN_DEAD_LETTER if isinstance(outcome, DeadLettered) else FailPoint.BEFORE_SETTLE
         failpoints.hit(point, subject=delivery.lease.event_id)
         settlement = self._settler.settlement(delivery, outcome, utc_now(), frames)

@@ -21,6 +21,7 @@ from schemas.chatkit import (
 )
 from workers.chat.context import TurnContext
 from workers.chat.server import ReadServer
+from workers.chat.sign_in_lock import is_lock, unlock
 from workers.chat.unit_of_work import TurnStore
 
 
@@ -44,6 +45,11 @@ class Shown:
         """Ids of what the event showed of an answer: all that it made but the user's own message."""
         done = [id_ for id_, item in self.done.items() if not isinstance(item, UserMessageItem)]
         return [*done, *self.pending]
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether the composer was last shown as waiting for a sign-in."""
+        return self.updated is not None and is_lock(self.updated.status)
 
     def forget(self, item_id: str) -> None:
         """It was taken back."""
@@ -89,6 +95,12 @@ def _replace(item: ThreadItem, shown: Shown) -> None:
     (shown.done if own else shown.replaced)[item.id] = item
 
 
+def updated_frame(thread: ThreadMetadata, server: ReadServer) -> bytes:
+    """What tells clients of a thread's title and status."""
+    event = ThreadUpdatedEvent(thread=server._to_thread_response(thread))  # noqa: SLF001  # as ChatKit does
+    return server._serialize(event)  # noqa: SLF001  # same
+
+
 def has_text(item: ThreadItem) -> bool:
     """Whether an item is an assistant's message that says something."""
     return isinstance(item, AssistantMessageItem) and any(part.text.strip() for part in item.content)
@@ -106,8 +118,10 @@ async def keep_partial(store: TurnStore, thread_id: str, shown: Shown, context: 
     if shown.created is not None:
         await store.save_thread(shown.created, context)
     thread = await store.load_thread(thread_id, context)
+    unlock(thread)  # nothing of this event waits for a sign-in any more
     if shown.updated is not None:
-        thread.title, thread.status = shown.updated.title, shown.updated.status
+        thread.title = shown.updated.title
+        thread.status = thread.status if shown.is_locked else shown.updated.status
     for item in [*context.given, *shown.kept]:
         await store.save_item(thread_id, item, context)
     mark = SDKHiddenContextItem(

@@ -27,6 +27,7 @@ from schemas.chatkit import (
 )
 from workers.chat.context import TurnContext
 from workers.chat.ports import ActionHandlers, Responder, Transcriber
+from workers.chat.sign_in_lock import is_locked, unlock
 from workers.chat.store import AttachmentRecords, IdStore
 from workers.chat.unit_of_work import TurnStore
 
@@ -85,7 +86,7 @@ class WorkerChatServer(CachedServer):
         self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: TurnContext
     ) -> AsyncIterator[ThreadStreamEvent]:
         """Stream the answer of the agents."""
-        return self._keep(lambda: self._answer(thread, input_user_message, context), context)
+        return self._keep(thread, lambda: self._answer(thread, input_user_message, context), context)
 
     def action(
         self,
@@ -95,7 +96,7 @@ class WorkerChatServer(CachedServer):
         context: TurnContext,
     ) -> AsyncIterator[ThreadStreamEvent]:
         """Stream what the action's handler makes of it; without one the agents are told of it and answer."""
-        return self._keep(lambda: self._act(thread, action, sender, context), context)
+        return self._keep(thread, lambda: self._act(thread, action, sender, context), context)
 
     async def sync_action(
         self,
@@ -129,23 +130,32 @@ class WorkerChatServer(CachedServer):
     ) -> None:
         """Nothing: a turn that is interrupted runs again, and what a user's cancel leaves is `TurnHandler`'s."""
 
-    def _keep(self, start: Start, context: TurnContext) -> Events:
+    def _keep(self, thread: ThreadMetadata, start: Start, context: TurnContext) -> Events:
         """Remember the stream, to end it."""
-        stream = self._kept(start, context)
+        stream = self._kept(thread, start, context)
         self._streams.append(stream)
         return stream
 
-    async def _kept(self, start: Start, context: TurnContext) -> Events:
+    async def _kept(self, thread: ThreadMetadata, start: Start, context: TurnContext) -> Events:
         """An answer whose end is known: what is raised is kept, since ChatKit would make an error frame of it."""
         try:
             async with aclosing(await start()) as events:  # type: ignore[type-var]  # every async def with yield has it
                 async for event in events:
+                    if is_locked(thread) and not context.replaying:
+                        await self._unlock(thread)
                     yield event
+            if is_locked(thread):
+                await self._unlock(thread)
         except BaseStreamError:
             context.error_is_told = True
             raise  # meant for the user: ChatKit shows it
         except Exception as error:  # noqa: BLE001  # the policies decide about it
             context.fail(error)
+
+    async def _unlock(self, thread: ThreadMetadata) -> None:
+        """The answer comes, so whoever had to sign in has done so: the composer is free. ChatKit tells clients."""
+        await self._turn_store.change_now(unlock)
+        unlock(thread)
 
     async def _answer(
         self, thread: ThreadMetadata, input_user_message: UserMessageItem | None, context: TurnContext

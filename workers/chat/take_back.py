@@ -1,14 +1,31 @@
 """Taking back what was shown of an answer that does not come, so that the screen shows what is stored."""
 
-from schemas.chatkit import ThreadItemRemovedEvent, frame_of
+from contextlib import suppress
+from dataclasses import dataclass
+
+from chatkit.store import NotFoundError
+from sqlalchemy import Connection
+
+from schemas.chatkit import ThreadItemRemovedEvent, ThreadMetadata, frame_of
 from workers.chat import rows
 from workers.chat.database import Database
-from workers.chat.partial import shown_by
+from workers.chat.fence import AnsweredError
+from workers.chat.partial import Shown, shown_by, updated_frame
 from workers.chat.ports import FrameSource
 from workers.chat.server import ReadServer
+from workers.chat.sign_in_lock import is_locked, unlock
 from workers.chat.store import SqlStore
+from workers.chat.unit_of_work import TurnStore
 from workers.lanes.records import Owner
 from workers.policies.delivery import Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What the database has of an event's thread."""
+
+    thread: ThreadMetadata | None
+    item_ids: frozenset[str]
 
 
 class TakeBack:
@@ -19,18 +36,43 @@ class TakeBack:
         self._player = ReadServer(SqlStore(database))
 
     async def __call__(self, delivery: Delivery) -> list[bytes]:
-        """Frames that remove each item that was shown and is not stored.
+        """Frames that remove each item that was shown and is not stored, and free the composer if it was locked.
 
         Raises:
             DatabaseError: the database is away.
+            LeaseLostError: a later attempt has claimed the thread.
             RedisError, OSError: the state is away.
         """
         event = delivery.event
         thread_id = event.thread_id
-        shown = shown_by(await self._frames.shown(delivery), self._player)
-        ids = [*shown.done, *shown.pending]
-        if thread_id is None or not ids:
+        frames = await self._frames.shown(delivery) if thread_id is not None else ()
+        if thread_id is None or not frames:
             return []
-        owner = Owner(event.tenant, event.userid)
-        stored = await self._database.read(lambda connection: rows.stored_ids(connection, owner, thread_id, ids))
-        return [frame_of(ThreadItemRemovedEvent(item_id=item_id)) for item_id in ids if item_id not in stored]
+        shown = shown_by(frames, self._player)
+        ids, owner = [*shown.done, *shown.pending], Owner(event.tenant, event.userid)
+        stored = await self._database.read(lambda connection: _look(connection, owner, thread_id, ids))
+        gone = [item_id for item_id in ids if item_id not in stored.item_ids]
+        removed = [frame_of(ThreadItemRemovedEvent(item_id=item_id)) for item_id in gone]
+        if stored.thread is None:
+            return removed
+        return [*removed, *await self._unlocked(delivery, stored.thread, shown)]
+
+    async def _unlocked(self, delivery: Delivery, thread: ThreadMetadata, shown: Shown) -> list[bytes]:
+        """The event waits for no sign-in any more, and so does its thread."""
+        if is_locked(thread):
+            event = delivery.event
+            owner = Owner(event.tenant, event.userid)
+            store = TurnStore(self._database, owner, event.event_id, delivery.lease.epoch)
+            with suppress(AnsweredError, NotFoundError):  # whoever has come before has unlocked it, or deleted it
+                await store.open(thread.id, create=False)
+                await store.change_now(unlock)
+            unlock(thread)
+        return [updated_frame(thread, self._player)] if shown.is_locked else []
+
+
+def _look(connection: Connection, owner: Owner, thread_id: str, ids: list[str]) -> _Stored:
+    item_ids = frozenset(rows.stored_ids(connection, owner, thread_id, ids))
+    try:
+        return _Stored(rows.load_thread(connection, owner, thread_id), item_ids)
+    except NotFoundError:
+        return _Stored(None, item_ids)

@@ -11,6 +11,8 @@ from chatkit.server import NonStreamingResult
 from chatkit.store import NotFoundError as StoreNotFoundError
 
 from schemas.chatkit import (
+    STREAMING_REQUESTS,
+    ClientEffectEvent,
     HiddenContextItem,
     ProgressUpdateEvent,
     SDKHiddenContextItem,
@@ -19,14 +21,14 @@ from schemas.chatkit import (
     UserMessageItem,
     frame_of,
 )
-from schemas.events import Event
+from schemas.events import PREFIX, Event
 from schemas.outcome import Cancelled, CancelReason, Done, Outcome
 from workers.cancellation import take_cancellation
 from workers.chat.context import TurnContext
 from workers.chat.database import Database
 from workers.chat.fence import AnsweredError
 from workers.chat.journal import TurnJournal
-from workers.chat.partial import Shown, keep_partial, shown_by
+from workers.chat.partial import Shown, keep_partial, shown_by, updated_frame
 from workers.chat.ports import (
     NO_ACTIONS,
     ActionHandlers,
@@ -36,9 +38,17 @@ from workers.chat.ports import (
     Transcriber,
 )
 from workers.chat.server import ReadServer, WorkerChatServer
+from workers.chat.sign_in_lock import is_locked, lock
 from workers.chat.store import SqlStore
 from workers.chat.unit_of_work import TurnStore
-from workers.errors import AuthenticationError, CancelRequestedError, NotFoundError, PermanentError, TransientError
+from workers.errors import (
+    AuthenticationError,
+    CancelRequestedError,
+    DatabaseError,
+    NotFoundError,
+    PermanentError,
+    TransientError,
+)
 from workers.lanes.records import Owner
 from workers.policies.delivery import Delivery
 
@@ -53,6 +63,8 @@ ONCE_SHOWN = (b'{"type":"thread.created"', b'{"type":"thread.item.done"', b'{"ty
 UNFIT = "the request does not fit the thread"
 CANCELLED_TEXT = "The user cancelled the stream. Stop responding to the prior request."
 SIGN_IN = frame_of(ProgressUpdateEvent(icon="keys", text="Please sign in again: this message waits until you have."))
+REAUTHENTICATE = "reauthenticate"
+"""Name of the client effect that lets a page ask for a sign-in, in its own way."""
 STOPPED_TEXT = "The stream was stopped. Stop responding to the prior request."
 
 
@@ -112,8 +124,6 @@ class TurnHandler:
             async with asyncio.timeout(self._longest_seconds):
                 await self._turn(delivery, context, frames)
         except Exception as error:
-            if isinstance(error, AuthenticationError):
-                await frames.send(SIGN_IN)
             # Whoever takes back what was shown must find all of it in the stream, and nothing may come after it.
             await frames.flush()
             if isinstance(error, TimeoutError):
@@ -129,7 +139,13 @@ class TurnHandler:
             shown = await self._shown(delivery)
             context.journal = await self._journal(delivery, frames)
             await self._take_back(frames, store, context, delivery.event, shown)
-            await self._answer(delivery.event, store, context, frames, shown)
+            if shown is not None and shown.is_locked and store.stored is not None and not is_locked(store.stored):
+                await frames.send(updated_frame(store.stored, self._player))  # a worker died before it could
+            try:
+                await self._answer(delivery.event, store, context, frames, shown)
+            except AuthenticationError:
+                await self._ask_to_sign_in(delivery.event, store, frames, shown)
+                raise
             # The order: what clients are to see is in the stream before the store says that the event is answered.
             await frames.flush()
             await store.commit(final=True)
@@ -171,6 +187,22 @@ class TurnHandler:
             # ChatKit's word for a request that does not fit the thread; its text may hold what people wrote
             raise PermanentError(UNFIT, kind=type(error).__name__) from None
         context.raise_failure()
+
+    async def _ask_to_sign_in(self, event: Event, store: TurnStore, frames: Frames, shown: Shown | None) -> None:
+        """Ask in the chat, lock the composer, and let the page ask as well. Each later attempt only asks once more.
+
+        The lock is stored before it is shown: a page that is loaded in between is locked until the turn goes on, as it
+        should be. If it cannot be stored, it is not shown.
+        """
+        await frames.send(SIGN_IN)
+        on_screen = shown is not None and shown.is_locked and store.stored is not None and is_locked(store.stored)
+        if event.type.removeprefix(PREFIX) not in STREAMING_REQUESTS:
+            return  # its one answer is JSON, and on no screen
+        with suppress(DatabaseError):
+            locked = await store.change_now(lock)
+            if locked is not None and not on_screen:
+                await frames.send(updated_frame(locked, self._player))
+                await frames.send(frame_of(ClientEffectEvent(name=REAUTHENTICATE, data={"event_id": event.event_id})))
 
     async def _shown(self, delivery: Delivery) -> Shown | None:
         """What earlier attempts have shown; None when there was nothing."""

@@ -77,6 +77,30 @@ class TurnStore(IdStore):
         self._attachments.clear()
         self.view.committed()
 
+    @property
+    def stored(self) -> ThreadMetadata | None:
+        """The thread as the database has it; None: not yet. Not to be changed."""
+        return self._saved
+
+    async def change_now(self, change: Callable[[ThreadMetadata], None]) -> ThreadMetadata | None:
+        """Write a change of the thread alone, at once; what else is buffered stays so. Gives the thread as it is
+        stored.
+
+        None: it is not stored yet, and nothing was done. Raises LeaseLostError.
+        """
+        if self._saved is None:
+            return None
+        before, changed = self._saved, self._saved.model_copy(deep=True)
+        change(changed)
+        if changed != before:
+            await self._database.write(
+                lambda connection: fence.change_thread(connection, self._owner, before, changed, self._epoch)
+            )
+            self._saved = changed
+        if self._thread is not None:
+            change(self._thread)
+        return changed
+
     async def answer(self, thread_id: str) -> list[ThreadItem]:
         """What this event has put into the thread by now, oldest first."""
         return await self._database.read(

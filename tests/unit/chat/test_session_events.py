@@ -19,9 +19,10 @@ from tests.session_builders import LIFETIMES, ME
 from workers.chat.session_events import SessionEvents
 from workers.errors import PermanentError, TransientError
 from workers.lanes.keys import Keys
-from workers.lanes.records import Owner
+from workers.lanes.records import JournalStep, Owner
 from workers.light_turn import LightTurn
 from workers.policies.batch import LightResult
+from workers.policies.delivery import Delivery
 from workers.sessions.keys import KeyRing
 from workers.sessions.own import OwnSessions
 from workers.sessions.store import SessionStore
@@ -162,7 +163,7 @@ async def test_a_secret_that_was_shown_is_not_made_void_by_the_next_run(sessions
         runs.extend(one.event.event_id for one in deliveries)
         return [await SessionEvents(sessions)(one.event) for one in deliveries]
 
-    frames = Frames()
+    frames = RecordedFrames()
     turn = LightTurn(light, frames)
     event = session_event("start")
     assert await turn(delivery_of(event)) == Done()
@@ -172,13 +173,13 @@ async def test_a_secret_that_was_shown_is_not_made_void_by_the_next_run(sessions
     await sessions.refresh(json.loads(frame)["data"]["refresh_token"])
 
 
-class Frames:
+class RecordedFrames:
     """Keeps what is shown."""
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
 
-    def open(self, _: object) -> "Frames":
+    def open(self, delivery: Delivery) -> "RecordedFrames":
         return self
 
     async def send(self, frame: bytes) -> None:
@@ -187,5 +188,11 @@ class Frames:
     async def flush(self) -> None:
         """It is there already."""
 
-    async def shown(self, _: object) -> list[bytes]:
+    async def keep(self, step: JournalStep) -> None:
+        """Events of sessions have no steps."""
+
+    async def shown(self, delivery: Delivery) -> list[bytes]:
         return self.sent
+
+    async def journal(self, delivery: Delivery) -> dict[str, bytes]:
+        return {}
