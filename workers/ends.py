@@ -118,8 +118,11 @@ class Ends:
             if refused and await self._sign_ins.wait(refused):
                 event = refused[0][0].event
                 log.error("sign_in_refused", extra={"event_id": event.event_id, "tenant": event.tenant})
-            if signed_in:
-                await self._waker.wake(await self._sign_ins.signed_in(signed_in))
+            owners = {Owner(delivery.event.tenant, delivery.event.userid) for delivery, _ in refused}
+            wakes = await self._sign_ins.missed(owners) if owners else []
+            wakes += await self._sign_ins.signed_in(signed_in) if signed_in else []
+            if wakes:
+                await self._waker.wake(wakes)
         except STATE_ERRORS as error:
             log.warning("sign_ins_not_seen_to", extra={"error": type(error).__name__})
 

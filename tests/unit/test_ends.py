@@ -30,7 +30,7 @@ from tests.unit.telemetry.test_sentry import Kept, sentry
 from workers.ends import TOLD_A_MINUTE, Ends
 from workers.lanes.floods import Share
 from workers.lanes.pauses import Paused
-from workers.lanes.records import Settled, Settlement, Wake
+from workers.lanes.records import Owner, Settled, Settlement, Wake
 
 __all__ = ["sentry"]
 
@@ -223,3 +223,15 @@ async def test_a_turn_that_ends_without_a_run_leaves_the_line(
     turn.use.model = "gpt-4.1" if reserved else None
     await ends.note([(turn, outcome, state), (delivery_of(feedback_event("thr_1")), outcome, state)])
     assert left == ([turn.event.event_id] if leaves else [])
+
+
+async def test_a_sign_in_that_is_quicker_than_the_note_of_who_waits_lets_it_go_on_all_the_same(
+    ends: Ends, deployment: Deployment, woken: Woken
+) -> None:
+    question = create_event()
+    lease = await deployment.started(question)
+    parked = Parked(ParkReason.AUTHENTICATION, timedelta(minutes=1))
+    await deployment.lanes.settle([Settlement(lease, parked, delay=parked.delay)])
+    await deployment.lanes.sign_ins.signed_in([Owner(question.tenant, question.userid)])
+    await ends.note([(delivery_of(question, lease=lease), parked, EventState.WAITING_LIMIT)])
+    assert [wake.event_id for wake in woken] == [question.event_id]

@@ -15,6 +15,7 @@ COMMANDS = {
     "publish": "Put events on the queue.",
     "events": "Show, follow or cancel one event.",
     "dead": "List, show, redrive or purge dead letters.",
+    "sessions": "List or revoke the sessions of users.",
     "limits": "Show or change rate limits at run time.",
     "pause": "Keep events of a type, a tenant or a queue from beginning.",
     "resume": "Let what was paused go on.",

@@ -51,6 +51,10 @@ class Keys:
         """The hash of events that wait for their user to sign in again; `sign_ins` names all of these."""
         return f"{self.prefix}:sign-in:{owner}"
 
+    def signed_in(self, owner: str) -> str:
+        """Says for some seconds that the user has signed in."""
+        return f"{self.prefix}:signed-in:{owner}"
+
     @property
     def sign_ins(self) -> str:
         """All that waits for a sign-in, by its key, sorted by how long that is kept."""

@@ -14,6 +14,8 @@ from workers.lanes.scripts import Call, Clock, ScriptRunner, pipeline_of, script
 from workers.policies.delivery import Delivery
 
 KEPT = timedelta(hours=24)
+JUST = timedelta(seconds=10)
+"""Longer than it takes from the request to sign in, which pages act upon at once, to the note that somebody waits."""
 ALERT_EVERY = timedelta(minutes=10)
 
 Rousing = Callable[[Sequence[Wake]], Awaitable[list[RouseResult]]]
@@ -44,7 +46,23 @@ class SignIns:
 
     async def signed_in(self, owners: Collection[Owner]) -> list[Wake]:
         """These users have signed in: what waited for it is due, and is to be woken."""
+        pipeline = pipeline_of(self._state)
+        for owner in owners:
+            pipeline.set(self._keys.signed_in(f"{owner.tenant}/{owner.user}"), 1, px=JUST)
+        await pipeline.execute()
         return await self._rouse({self._keys.sign_in(f"{owner.tenant}/{owner.user}") for owner in owners})
+
+    async def missed(self, owners: Collection[Owner]) -> list[Wake]:
+        """Events of these users have just been noted: what is to be woken because its user was quicker than the note.
+
+        Once for each sign-in: if it does not help, a second one after it will not either.
+        """
+        asked = list(owners)
+        pipeline = pipeline_of(self._state)
+        for owner in asked:
+            pipeline.getdel(self._keys.signed_in(f"{owner.tenant}/{owner.user}"))
+        just = [owner for owner, mark in zip(asked, await pipeline.execute(), strict=True) if mark is not None]
+        return await self._rouse({self._keys.sign_in(f"{owner.tenant}/{owner.user}") for owner in just})
 
     async def key_is(self, fingerprint: str) -> list[Wake]:
         """Our own key, as a worker that starts has it. If it is another than before, all that waits is to be woken."""

@@ -64,3 +64,13 @@ async def test_who_never_signs_in_again_is_forgotten(deployment: Deployment) -> 
     key = deployment.keys.sign_ins
     assert await deployment.state.zrange(key, 0, -1) == [deployment.keys.sign_in("acme/u2").encode()]
     assert 0 < await deployment.state.pttl(key) <= KEPT / timedelta(milliseconds=1)
+
+
+async def test_who_signs_in_before_it_is_noted_that_somebody_waits_is_not_missed(deployment: Deployment) -> None:
+    """The page asks for a sign-in as soon as it is shown one, which is before the event is settled and noted."""
+    sign_ins = deployment.lanes.sign_ins
+    assert await sign_ins.signed_in([ME]) == []
+    await refused(deployment, MINE, THEIRS)
+    assert await sign_ins.missed([ME, Owner("acme", "u2")]) == [wake(MINE)]
+    await deployment.begun(MINE, "t2")
+    assert await sign_ins.missed([ME]) == [], "once for each sign-in"
