@@ -1,10 +1,10 @@
-"""`python -m tests.bench [a] … [h] [--smoke]`: print each benchmark's table. Never fails on a time."""
+"""`python -m tests.bench [a] … [i] [--smoke]`: print each benchmark's table. Never fails on a time."""
 
 import argparse
 import os
 import platform
 
-from tests.bench import backlog, durability, fairness, first_frame, in_flight, light_events, parked, turn_cpu
+from tests.bench import backlog, durability, fairness, first_frame, in_flight, light_events, parked, sessions, turn_cpu
 from tests.bench.sizes import FULL, SMOKE
 from tests.bench.table import show
 
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "f": parked.run,
     "g": fairness.run,
     "h": durability.run,
+    "i": sessions.run,
 }
 
 
@@ -25,7 +26,8 @@ def main() -> None:
     parser.add_argument(
         "which",
         nargs="*",
-        help="a light events, b turns in flight, c first frame, d CPU, e backlog, f parked, g fairness, h durability",
+        help="a light events, b turns in flight, c first frame, d CPU, e backlog, f parked, g fairness, h durability, "
+        "i sessions",
     )
     parser.add_argument("--smoke", action="store_true", help="tiny numbers: does it still run?")
     asked = parser.parse_args()

@@ -20,6 +20,7 @@ class Sizes:
     backlog: int = 2_000
     backlog_rpm: int = 2_400
     parked: int = 100_000
+    sessions: int = 100_000
     flood: int = 5_000
 
 
@@ -35,5 +36,6 @@ SMOKE = Sizes(
     cpu_turns=10,
     backlog=40,
     parked=2_000,
+    sessions=500,
     flood=200,
 )

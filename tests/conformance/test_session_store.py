@@ -12,7 +12,7 @@ import pytest
 
 from tests.session_builders import ALSO_MINE, LIFETIMES, ME, OTHER_TENANT, Shop, listening, shop_on
 from workers.lanes.connection import connect
-from workers.sessions.ids import new_session_id
+from workers.sessions.ids import new_session_id, shared_part
 from workers.sessions.records import Rotated
 from workers.sessions.refresh_tokens import RefreshToken
 from workers.sessions.store import REVOKED_KEPT, Lifetimes
@@ -143,7 +143,7 @@ async def test_redis_itself_forgets_what_nobody_uses(state: Any) -> None:
 async def test_tidying_up_leaves_what_lives(shop: Shop) -> None:
     tokens = [await shop.started() for _ in range(7)]
     gone = tokens[3].session_id
-    await shop.state.delete(shop.keys.tag_of(gone[:24]) + gone)
+    await shop.state.delete(shop.keys.tag_of(shared_part(gone)) + gone)
     places = dict.fromkeys(shop.store.shards, "")
     for _ in range(5):
         places = await shop.store.prune(places, 2)

@@ -13,12 +13,13 @@ from schemas.outcome import EventState
 from tests.builders import user_input
 from tests.deployment import SERVICE, Deployment
 from tests.eventually import eventually
-from tests.fake_provider import FakeProvider, Status, Text
 from tests.integration.test_worker import ended, publish
 from tests.unit.gateway.parsing import ServerEvent, parse_sse
 from workers.chat.sign_in_lock import REASON
 from workers.lanes.lanes import Lanes
 from workers.lanes.pauses import Paused
+from workers.testing.provider import FakeProvider
+from workers.testing.provider_steps import Status, Text
 
 pytestmark = pytest.mark.redis
 

@@ -182,7 +182,7 @@ def _keys(settings: Settings) -> Sequence[Finding]:
         ring = KeyRing.from_settings(settings)
         findings.append(Finding("signing key", "ok", f"client secrets are signed with {ring.signing.algorithm}"))
     except SettingsError as error:
-        remedy = "set CHATKIT_SECRET_KEY to the output of: openssl rand -hex 32"
+        remedy = "export CHATKIT_SIGNING_KEYS='{\"k1\": \"'$(openssl rand -base64 32)'\"}'"
         findings.append(Finding("signing key", "fail", str(error), remedy))
     if settings.service_keys:
         findings.append(Finding("API keys", "ok", f"{len(settings.service_keys)} service key(s)"))

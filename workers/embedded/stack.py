@@ -1,15 +1,17 @@
 """The stack: starts every part, waits until each is ready, and stops them in order."""
 
+import json
 import os
 import signal
 import sys
 import time
 import urllib.request
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from secrets import token_hex
+from secrets import token_bytes, token_hex
 from types import FrameType
 
 from schemas.errors import WorkersError
@@ -60,7 +62,8 @@ class Plan:
         """What the children are given: the caller's settings, with the stack's own Redis and database."""
         left_out = PROVIDER if self.scripted else ()
         environment = {name: value for name, value in os.environ.items() if value and name not in left_out}
-        environment.setdefault("CHATKIT_SECRET_KEY", token_hex(32))
+        if not environment.keys() & {"CHATKIT_SIGNING_KEYS", "CHATKIT_SECRET_KEY"}:
+            environment["CHATKIT_SIGNING_KEYS"] = json.dumps({"k1": b64encode(token_bytes(32)).decode()})
         environment.setdefault("CHATKIT_API_KEYS", self.service_key)
         environment.setdefault("CHATKIT_DRAIN_SECONDS", "5")
         return environment | {

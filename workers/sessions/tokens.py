@@ -16,7 +16,7 @@ from schemas.sessions import NAME_PATTERN, Session
 from workers.clock import utc_now
 from workers.lanes.records import Owner
 from workers.sessions.ids import new_session_id
-from workers.sessions.keys import KeyRing
+from workers.sessions.keys import KeyRing, SigningKey
 
 ISSUER = "chatkit-workers"
 AUDIENCE = "chatkit-client"
@@ -123,6 +123,8 @@ class TokenVerifier:
         """Without `revoked`, only the client secrets themselves count. `now` decides about those that were seen
         before."""
         self._keys, self._revoked, self._now = keys, revoked, now
+        self._key_of: dict[str, SigningKey] = {}
+        """By the head of a client secret, as it is encoded: all of a key have the same."""
         self._checked: dict[bytes, _Checked] = {}
         """By digest, oldest first: memory holds no client secret longer than its request."""
         self._jwt = jwt.PyJWT(
@@ -170,13 +172,20 @@ class TokenVerifier:
             raise TokenError(TokenCode.INVALID, NOT_VALID) from None
 
     def _decode(self, token: str) -> dict[str, Any]:
+        head = token.partition(".")[0]
+        key = self._key_of.get(head) or self._read_head(token)
+        claims = self._jwt.decode(
+            token, key.public, algorithms=[key.algorithm], audience=AUDIENCE, issuer=ISSUER, leeway=LEEWAY
+        )
+        self._key_of[head] = key  # now that the signature was good, so that nobody else can fill this
+        return claims
+
+    def _read_head(self, token: str) -> SigningKey:
         header = jwt.get_unverified_header(token)
         key = self._keys.find(header.get("kid"))
         if key is None or str(header.get("typ")).lower() != TYPE:
             raise jwt.InvalidTokenError("an unknown key or another type of token")
-        return self._jwt.decode(
-            token, key.public, algorithms=[key.algorithm], audience=AUDIENCE, issuer=ISSUER, leeway=LEEWAY
-        )
+        return key
 
 
 def _identity(claims: dict[str, Any]) -> Identity:

@@ -1,8 +1,10 @@
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from workers.embedded import Plan
+from workers.sessions.keys import KeyRing
 from workers.settings import Settings
 
 
@@ -35,13 +37,17 @@ def test_a_scripted_stack_has_no_provider(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_keys_are_made_unless_the_caller_has_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("CHATKIT_API_KEYS", "CHATKIT_SECRET_KEY"):
+    for variable in ("CHATKIT_API_KEYS", "CHATKIT_SECRET_KEY", "CHATKIT_SIGNING_KEYS"):
         monkeypatch.delenv(variable, raising=False)
     first, other = (Plan(tmp_path, port=8000, flower_port=5555) for _ in range(2))
     assert first.service_key != other.service_key
     assert first.environment()["CHATKIT_API_KEYS"] == first.service_key
-    assert len(first.environment()["CHATKIT_SECRET_KEY"]) >= 32
+    made = [plan.environment()["CHATKIT_SIGNING_KEYS"] for plan in (first, other)]
+    assert made[0] != made[1]
+    assert KeyRing.from_settings(Settings(signing_keys=SecretStr(made[0]))).signing.algorithm == "EdDSA"
     monkeypatch.setenv("CHATKIT_API_KEYS", "mine,other")
+    monkeypatch.setenv("CHATKIT_SECRET_KEY", "s" * 40)
+    assert "CHATKIT_SIGNING_KEYS" not in first.environment()
     assert Plan(tmp_path, port=8000, flower_port=5555).service_key == "mine"
 
 
