@@ -207,6 +207,19 @@ async def test_an_event_that_is_given_up_ends_even_if_nothing_can_be_taken_back(
     assert [record.message for record in caplog.records] == ["answer_not_taken_back"]
 
 
+async def test_what_a_cancel_leaves_on_the_screen_and_nowhere_else_is_taken_back(bench: Bench) -> None:
+    bench.taken_back = [b'{"removed":1}']
+    event = create_event()
+    await bench.accept(event)
+    running = asyncio.create_task(bench.runner(hangs).run(event.lane, event.event_id))
+    await bench.started.wait()
+    await bench.lanes.cancel(event.event_id)
+    await bench.keeper.renew()
+    assert await running == Cancelled(CancelReason.USER)
+    entries: Any = await bench.state.xrange(bench.keys.stream(event.lane, event.event_id))
+    assert [entry[b"d"] for _, entry in entries if b"d" in entry] == bench.taken_back
+
+
 async def test_a_cancel_stops_a_turn_that_hangs(bench: Bench) -> None:
     event = create_event()
     await bench.accept(event)

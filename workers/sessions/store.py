@@ -100,7 +100,7 @@ class SessionStore:
         for shard in self._shards_of(tenant, user):
             begin: str | None = least
             while begin is not None:
-                arguments = [*fixed, begin, greatest, tenant or "", user or "", LOOKED_AT]
+                arguments = [*fixed, begin, greatest, tenant or "", LOOKED_AT]
                 call = Call(script("revoke_range", PACKAGE), self._keys.tag(shard), arguments)
                 [[cursor, *ids]] = await self._scripts.run([call])
                 if ids:

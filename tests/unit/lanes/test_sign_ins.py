@@ -72,5 +72,8 @@ async def test_who_signs_in_before_it_is_noted_that_somebody_waits_is_not_missed
     assert await sign_ins.signed_in([ME]) == []
     await refused(deployment, MINE, THEIRS)
     assert await sign_ins.missed([ME, Owner("acme", "u2")]) == [wake(MINE)]
-    await deployment.begun(MINE, "t2")
+    lease = (await deployment.begun(MINE, "t2")).lease
+    parked = Parked(ParkReason.AUTHENTICATION, timedelta(minutes=1))
+    await deployment.lanes.settle([Settlement(lease, parked, delay=parked.delay)])
+    await sign_ins.wait([(delivery_of(MINE, lease=lease), QUEUE)])
     assert await sign_ins.missed([ME]) == [], "once for each sign-in"
