@@ -264,7 +264,7 @@ async def gateway_runtime(core: Core) -> AsyncIterator[GatewayParts]:
         feed = RevocationFeed(store, core.state, revocations)
         with unreachable("CHATKIT_STATE_URL", "is Redis up?", *STATE_ERRORS):
             await feed.look()  # before the first request: a restart must not forget who was signed out
-        await stack.enter_async_context(running(feed.run(), "revocation-feed"))
+        await stack.enter_async_context(running(feed.run(), "revocation-feed", lambda: None))  # it guards itself
         yield GatewayParts(
             settings=settings,
             state=core.state,

@@ -50,7 +50,7 @@ class LightHandler:
         self._session_events = session_events or SessionEvents(None)
 
     async def __call__(self, deliveries: Sequence[Delivery], /) -> list[LightResult]:
-        """One result per delivery, in order. Raises DatabaseError, and TransientError where sessions cannot be
+        """One result per delivery, in order. Raises DatabaseError, and StateAwayError where sessions cannot be
         asked."""
         results: list[LightResult] = [(Done(), [])] * len(deliveries)
         revoked = await self._revoked(deliveries)

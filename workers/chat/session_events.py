@@ -12,7 +12,7 @@ from schemas.chatkit import ClientEffectEvent, frame_of
 from schemas.events import SESSION_PREFIX, Event
 from schemas.outcome import Done, Dropped, DropReason
 from schemas.sessions import Session
-from workers.errors import CallError, PermanentError, TransientError
+from workers.errors import CallError, PermanentError, StateAwayError
 from workers.lanes.connection import STATE_ERRORS
 from workers.lanes.records import Owner
 from workers.policies.batch import LightResult
@@ -53,7 +53,7 @@ class SessionEvents:
         except TokenError as error:
             return Dropped(_why(error.code)), []
         except STATE_ERRORS as error:
-            return TransientError("the sessions cannot be reached", kind=type(error).__name__), []
+            return StateAwayError("the sessions cannot be reached", kind=type(error).__name__), []
         except CallError as error:
             return error, []
 

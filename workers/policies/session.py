@@ -14,7 +14,7 @@ class Sessions(Protocol):
     """What is known of sessions, by whoever knows it all."""
 
     async def revoked(self, session_ids: Collection[str]) -> set[str]:
-        """Which of these are revoked. Raises TransientError: nobody can be asked."""
+        """Which of these are revoked. Raises StateAwayError: nobody can be asked."""
         ...
 
 

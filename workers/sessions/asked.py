@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from workers.errors import TransientError
+from workers.errors import StateAwayError
 from workers.lanes.connection import STATE_ERRORS
 from workers.sessions.store import SessionStore
 
@@ -18,4 +18,4 @@ class AskedSessions:
         try:
             return await self._store.revoked(session_ids)
         except STATE_ERRORS as error:
-            raise TransientError("the sessions cannot be asked", kind=type(error).__name__) from None
+            raise StateAwayError("the sessions cannot be asked", kind=type(error).__name__) from None

@@ -10,10 +10,10 @@ import asyncio
 import json
 import logging
 from datetime import timedelta
-from typing import Any
 
 from workers.cancellation import raise_if_cancelled
-from workers.lanes.connection import STATE_ERRORS, State, open_pubsub
+from workers.lanes.connection import State, open_pubsub
+from workers.lanes.listening import messages_of
 from workers.sessions.records import Revoked
 from workers.sessions.revocations import Revocations
 from workers.sessions.store import SessionStore
@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 LOOK = timedelta(seconds=5)
 """Between two looks."""
 
-LISTEN = timedelta(seconds=1)
 PAUSE_AFTER_FAILURE = timedelta(seconds=0.5)
 
 OVERLAP_SECONDS = 10.0
@@ -63,7 +62,7 @@ class RevocationFeed:
             try:
                 await self.look()
                 self._pruned = await self._store.prune(self._pruned, PRUNED)
-            except STATE_ERRORS as error:
+            except Exception as error:  # noqa: BLE001  # the loop guard: a gateway must not go deaf for good
                 log.warning("revocations_not_read", extra={"error": type(error).__name__})
             raise_if_cancelled()
 
@@ -71,7 +70,7 @@ class RevocationFeed:
         while True:
             try:
                 await self._listen()
-            except STATE_ERRORS as error:
+            except Exception as error:  # noqa: BLE001  # same
                 log.warning("revocations_not_heard", extra={"error": type(error).__name__})
                 raise_if_cancelled()
                 await asyncio.sleep(PAUSE_AFTER_FAILURE.total_seconds())
@@ -79,8 +78,7 @@ class RevocationFeed:
     async def _listen(self) -> None:
         async with await open_pubsub(self._state) as messages:
             await messages.subscribe(self._store.channel)
-            while True:
-                message: Any = await messages.get_message(timeout=LISTEN.total_seconds())
+            async for message in messages_of(messages):
                 if message is not None:
                     at_ms, session_ids = json.loads(message["data"])
                     self._revocations.add(Revoked(session_id, at_ms / 1000) for session_id in session_ids)

@@ -17,7 +17,7 @@ from schemas.sessions import Session
 from tests.builders import delivery_of
 from tests.session_builders import LIFETIMES, ME
 from workers.chat.session_events import SessionEvents
-from workers.errors import PermanentError, TransientError
+from workers.errors import PermanentError, StateAwayError
 from workers.lanes.keys import Keys
 from workers.lanes.records import JournalStep, Owner
 from workers.light_turn import LightTurn
@@ -152,7 +152,7 @@ async def test_a_state_that_is_away_is_tried_again(sessions: OwnSessions, monkey
 
     monkeypatch.setattr(sessions._store, "start", away)
     result, _ = await SessionEvents(sessions)(session_event("start"))
-    assert isinstance(result, TransientError)
+    assert isinstance(result, StateAwayError)
 
 
 async def test_a_secret_that_was_shown_is_not_made_void_by_the_next_run(sessions: OwnSessions) -> None:

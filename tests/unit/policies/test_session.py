@@ -2,10 +2,10 @@
 
 from collections.abc import Collection
 
-from schemas.outcome import Done, Dropped, DropReason, Outcome, Retry
+from schemas.outcome import Done, Dropped, DropReason, Outcome, Parked, ParkReason
 from tests.builders import NOW, create_event, delivery_of
 from workers.dispatch import Dispatcher
-from workers.errors import TransientError
+from workers.errors import StateAwayError
 from workers.policies.compose import compose
 from workers.policies.delivery import Delivery
 from workers.policies.session import SessionPolicy
@@ -21,7 +21,7 @@ class RevokedSessions:
     async def revoked(self, session_ids: Collection[str]) -> set[str]:
         self.asked += 1
         if self.away:
-            raise TransientError("the sessions cannot be asked")
+            raise StateAwayError("the sessions cannot be asked")
         return self.ids & set(session_ids)
 
 
@@ -43,5 +43,7 @@ async def test_a_turn_whose_session_nobody_can_be_asked_about_is_tried_again() -
     sessions = RevokedSessions()
     sessions.away = True
     dispatcher = Dispatcher(Settings(), turns=done, light=done, sessions=sessions, now=lambda: NOW)
-    assert isinstance(await dispatcher(delivery_of(create_event(sessionid="ses_1"))), Retry)
+    waits = await dispatcher(delivery_of(create_event(sessionid="ses_1")))
+    assert isinstance(waits, Parked)
+    assert waits.reason is ParkReason.STATE_AWAY
     assert await dispatcher(delivery_of(create_event())) == Done()
