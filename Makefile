@@ -40,9 +40,11 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Tests mostly wait (for leases, restarts, processes), so more of them run at once than there are cores; a file stays together.
+# Tests mostly wait (for leases, restarts, processes), so more of them run at once than there are cores; a file stays
+# together. Those that look at times come after them, one by one.
 test: check
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest -m "not alone" --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest -m alone
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench

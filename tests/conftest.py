@@ -22,7 +22,40 @@ def pytest_configure(config: pytest.Config) -> None:
         hypothesis.settings.load_profile("same")
 
 
+ALONE = frozenset(
+    {
+        "test_bad_input",
+        "test_broker_and_database_faults",
+        "test_dead_reasons",
+        "test_embedded_stack",
+        "test_end_to_end",
+        "test_failure_table",
+        "test_failures_without_answer",
+        "test_fencing",
+        "test_flood",
+        "test_invariants",
+        "test_limit_calls",
+        "test_limits",
+        "test_many_events",
+        "test_pool_shutdown",
+        "test_quarantine",
+        "test_redis_faults",
+        "test_rolling_restart",
+        "test_takeover",
+        "test_task_control",
+        "test_state_connection",
+        "test_wary_connections",
+        "test_worker",
+        "test_worker_ends",
+    }
+)
+"""Files whose tests promise something within seconds: several worker processes beside them would make them wait."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in ALONE and "unit" not in item.path.parts:
+            item.add_marker("alone")
     if config.getoption("--long"):
         return
     skip = pytest.mark.skip(reason="takes minutes: run with --long")
