@@ -67,6 +67,20 @@ async def test_a_turn_that_our_own_limits_stop_for_long_parks_and_nobody_else_is
         assert (await status(lanes, event)).attempt == 1
 
 
+async def test_a_turn_that_is_stopped_between_its_calls_goes_on_from_its_journal(
+    deployment: Deployment, provider: FakeProvider
+) -> None:
+    """Else it would begin anew each time, and never come to its end."""
+    deployment.worker(CHATKIT_LIMITS='{"models": {"*": {"rpm": 12}}}', CHATKIT_TURN_SECONDS="8")
+    event = create_event(ORDER)
+    publish(deployment, event)
+    async with deployment.lanes() as lanes:
+        assert await ended(lanes, event, within=30) is EventState.DONE
+        assert (await status(lanes, event)).attempt == 1
+    first, _, third = (call.at for call in provider.calls)
+    assert third - first > 8  # five seconds between two of them, of which a turn waits for two at most
+
+
 @pytest.mark.parametrize("end", ["cancel", "drain", "refused"])
 async def test_a_call_that_began_is_paid_for_though_its_turn_did_not_end(
     deployment: Deployment, provider: FakeProvider, end: str
