@@ -42,8 +42,13 @@ check: $(STAMP)
 
 # Tests mostly wait (for leases, restarts, processes), so more of them run at once than there are cores; a file stays
 # together. Those that look at times come after them, one by one.
-test: check
+test: check test-together test-alone
+
+.PHONY: test-together test-alone
+test-together: $(STAMP)
 	$(BIN)/python -m pytest -m "not alone" --numprocesses 3 --dist loadfile
+
+test-alone: $(STAMP)
 	$(BIN)/python -m pytest -m alone
 
 bench: $(STAMP)
