@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 
 from workers.chaos.order import Order
 from workers.chaos.records import Case, Record, Remains, Said, Status, Stored
@@ -38,7 +40,9 @@ class UsualSystem:
 
     def __init__(self, settings: RunSettings, folder: Path, state_url: str) -> None:
         self._settings = settings
-        self._redis: Any = Redis.from_url(state_url, socket_timeout=5, socket_connect_timeout=5)
+        # the suite's own connection: it is idle while Redis is killed, and must not be what the run fails of
+        again = Retry(ExponentialBackoff(cap=1.0, base=0.05), 5)
+        self._redis: Any = Redis.from_url(state_url, socket_timeout=5, socket_connect_timeout=5, retry=again)
 
     async def prepare(self) -> None:
         """Nothing: Redis is all that it needs."""
