@@ -36,7 +36,7 @@ def sentry() -> Iterator[Kept]:
     client.transport = kept
     yield kept
     client.close()
-    sentry_sdk.init()  # off again for the other tests
+    sentry_sdk.get_global_scope().set_client(None)  # off again for the other tests, whichever comes next
 
 
 def test_it_stays_off_without_a_dsn() -> None:
