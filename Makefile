@@ -41,15 +41,15 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 # Tests mostly wait (for leases, restarts, processes), so more of them run at once than there are cores; a file stays
-# together. Those that look at times come after them, one by one.
-test: check test-together test-alone
+# together. Those that promise something within seconds come after them, one to a core.
+test: check test-untimed test-timed
 
-.PHONY: test-together test-alone
-test-together: $(STAMP)
-	$(BIN)/python -m pytest -m "not alone" --numprocesses 3 --dist loadfile
+.PHONY: test-untimed test-timed
+test-untimed: $(STAMP)
+	$(BIN)/python -m pytest -m "not timed" --numprocesses 3 --dist loadfile
 
-test-alone: $(STAMP)
-	$(BIN)/python -m pytest -m alone
+test-timed: $(STAMP)
+	$(BIN)/python -m pytest -m timed --numprocesses 2 --dist loadfile
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench

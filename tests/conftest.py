@@ -22,7 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
         hypothesis.settings.load_profile("same")
 
 
-ALONE = frozenset(
+TIMED = frozenset(
     {
         "test_bad_input",
         "test_broker_and_database_faults",
@@ -49,13 +49,13 @@ ALONE = frozenset(
         "test_worker_ends",
     }
 )
-"""Files whose tests promise something within seconds: several worker processes beside them would make them wait."""
+"""Files whose tests promise something within seconds: a machine that is busy with others would make them wait."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.stem in ALONE and "unit" not in item.path.parts:
-            item.add_marker("alone")
+        if item.path.stem in TIMED and "unit" not in item.path.parts:
+            item.add_marker("timed")
     if config.getoption("--long"):
         return
     skip = pytest.mark.skip(reason="takes minutes: run with --long")

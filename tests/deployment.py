@@ -50,7 +50,7 @@ class Deployment:
             log_level="WARNING",
         )
         process.start()
-        self._children.callback(process.kill)
+        self._children.callback(process.end)
         return process
 
     def process_environment(self) -> dict[str, str]:

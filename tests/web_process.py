@@ -2,23 +2,24 @@
 
 import os
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 
 from tests.eventually import eventually_sync
+from tests.forked import OURS, UVICORN, fork
 from tests.services import free_port
-from tests.worker_process import ROOT
 
 
 @contextmanager
 def web_process(app: str, environment: Mapping[str, str], *options: str) -> Iterator[str]:
     """Serve `app` until the block ends; gives its address once `/healthz` answers."""
     port = free_port()
-    command = ["uvicorn", app, "--port", str(port), "--log-level", "warning", *options]
-    with serving(command, port, environment, health="/healthz") as address:
+    command = (app, "--port", str(port), "--log-level", "warning", *options)
+    with serving(UVICORN, command, port, environment, health="/healthz") as address:
         yield address
 
 
@@ -26,43 +27,48 @@ def web_process(app: str, environment: Mapping[str, str], *options: str) -> Iter
 def flower_process(environment: Mapping[str, str]) -> Iterator[str]:
     """Flower, with its HTTP API open to whoever can reach it."""
     port = free_port()
-    command = ["workers.cli", "flower", "--port", str(port), "--logging=warning"]
+    command = ("flower", "--port", str(port), "--logging=warning")
     with serving(
-        command, port, {**environment, "FLOWER_UNAUTHENTICATED_API": "true"}, health="/healthcheck"
+        OURS, command, port, {**environment, "FLOWER_UNAUTHENTICATED_API": "true"}, health="/healthcheck"
     ) as address:
         yield address
 
 
 @contextmanager
-def serving(module: Sequence[str], port: int, environment: Mapping[str, str], *, health: str) -> Iterator[str]:
-    """Run a module that serves `port` until the block ends; gives its address once `health` answers."""
+def serving(
+    call: str, arguments: tuple[str, ...], port: int, environment: Mapping[str, str], *, health: str
+) -> Iterator[str]:
+    """Run a command that serves `port` until the block ends; gives its address once `health` answers."""
     address = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen([sys.executable, "-m", *module], cwd=ROOT, env={**os.environ, **environment})
+    with tempfile.TemporaryDirectory(prefix="web-") as folder:
+        log = Path(folder, "log")
+        process = fork(call, *arguments, environment={**os.environ, **environment}, log=log)
 
-    def answers() -> bool:
-        assert process.poll() is None, f"{module} ended with {process.returncode}"
-        try:
-            return httpx.get(f"{address}{health}", timeout=2).is_success
-        except httpx.TransportError:
-            return False
+        def answers() -> bool:
+            assert process.poll() is None, f"{arguments} ended with {process.returncode}:\n{log.read_text()}"
+            try:
+                return httpx.get(f"{address}{health}", timeout=2).is_success
+            except httpx.TransportError:
+                return False
 
-    try:
-        eventually_sync(answers, within=60, every=0.05)
-        yield address
-    finally:
-        process.terminate()
         try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(10)
+            eventually_sync(answers, within=60, every=0.05)
+            yield address
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+            print(log.read_text(errors="replace"), end="")
 
 
 @contextmanager
 def cli_gateway_process(environment: Mapping[str, str]) -> Iterator[str]:
     """A gateway as operators run it, `chatkit-workers gateway`; the end of the block is its SIGTERM."""
     port = free_port()
-    with serving(["workers.cli", "gateway", "--port", str(port)], port, environment, health="/healthz") as address:
+    with serving(OURS, ("gateway", "--port", str(port)), port, environment, health="/healthz") as address:
         yield address
 
 

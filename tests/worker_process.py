@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -12,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.forked import CELERY, Forked, fork
+
 READY = re.compile(r"(^|\s)ready\.?\s*$", re.MULTILINE)
 
 
 class WorkerProcess:
-    """`celery -A <app> worker <options>`, started from the project's root.
+    """`celery -A <app> worker <options>`, in the project's root.
 
     Args:
         app: import path of the Celery app.
@@ -35,11 +35,10 @@ class WorkerProcess:
         log_level: str = "INFO",
     ) -> None:
         self.name = f"w{uuid.uuid4().hex[:8]}@localhost"
-        self._command = [sys.executable, "-m", "celery", "-A", app, "worker"]
-        self._command += ["--hostname", self.name, "--loglevel", log_level, *options]
+        self._arguments = ["-A", app, "worker", "--hostname", self.name, "--loglevel", log_level, *options]
         self._environment = {**os.environ, **(environment or {})}
         self._output = Path(tempfile.mkstemp(prefix="worker-", suffix=".log")[1])
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Forked | None = None
 
     @property
     def pid(self) -> int:
@@ -58,10 +57,7 @@ class WorkerProcess:
 
     def launch(self) -> "WorkerProcess":
         """Start it, without waiting."""
-        with self._output.open("ab") as output:
-            self._process = subprocess.Popen(
-                self._command, cwd=ROOT, env=self._environment, stdout=output, stderr=subprocess.STDOUT
-            )
+        self._process = fork(CELERY, *self._arguments, environment=self._environment, log=self._output)
         return self
 
     def start(self, within: float = 60.0) -> "WorkerProcess":
@@ -105,13 +101,16 @@ class WorkerProcess:
             self._process.kill()
             self._process.wait(10)
 
+    def end(self) -> None:
+        """Kill it; what it wrote is printed, for pytest to show with a failure."""
+        self.kill()
+        print(f"--- {self.name}: {self.stderr[-8000:] or 'wrote nothing'}")
+        self._output.unlink(missing_ok=True)
+
     def __enter__(self) -> "WorkerProcess":
         return self if self._process is not None else self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.kill()
-        if kind is not None:
-            print(f"--- output of {self.name}\n{self.stderr[-8000:]}")
-        self._output.unlink(missing_ok=True)
+        self.end()

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from typing import Literal
 
-from tests.worker_process import ROOT
+from tests.forked import ROOT
 
 
 def measure_bare(

@@ -20,7 +20,7 @@ from tests.bench.sizes import Sizes
 from tests.bench.stack import Stack
 from tests.bench.unfenced import take_durability_away
 from tests.builders import create_event
-from tests.worker_process import ROOT
+from tests.forked import ROOT
 from workers import runtime
 from workers.agents.scripted import ScriptedModel
 from workers.broker import sending_app

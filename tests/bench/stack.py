@@ -13,9 +13,10 @@ from pathlib import Path
 
 import psutil
 
+from tests.forked import ROOT
 from tests.services import RedisServer
 from tests.web_process import gateway_process, web_process
-from tests.worker_process import ROOT, WorkerProcess
+from tests.worker_process import WorkerProcess
 from workers.lanes.connection import connect
 from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes

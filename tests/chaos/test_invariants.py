@@ -20,7 +20,7 @@ import pytest
 from tests import services
 from tests.conftest import leave_out
 from tests.eventually import eventually_sync
-from tests.worker_process import ROOT
+from tests.forked import ROOT
 from workers.chaos.deployment import Deployment, deployed
 from workers.chaos.every_chunk import chunks, kill_at_each
 from workers.chaos.ours import OurSystem
