@@ -13,8 +13,8 @@ from schemas.errors import EventTooLargeError, FieldProblem, InvalidEventError
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-HUGE = re.compile(rb"[eE]\+?[0-9]{3}|[0-9]{200}")
-"""Part of each number that no float can hold, and of few others."""
+HUGE = re.compile(rb"(?:^|[\[:,\s])-?[0-9.]*(?:[0-9.][eE]\+?[0-9]{3}|[0-9]{200})")
+"""The beginning of each number that no float can hold, and of little else: not of ids, which are quoted."""
 
 
 def decode_json(raw: bytes | str, *, max_bytes: int) -> Any:

@@ -12,6 +12,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -19,11 +20,6 @@ from workers.chaos.order import Order
 from workers.chaos.ours import OurSystem
 
 ROOT = Path(__file__).resolve().parent.parent
-CELERY = "celery.bin.celery:celery"
-UVICORN = "uvicorn.main:main"
-OURS = "workers.cli.main:run"
-"""Functions that take a command line: `celery`, `uvicorn` and `chatkit-workers`."""
-
 BEGIN_SECONDS = 60.0
 PRELOAD = (*OurSystem.preload, "uvicorn.main", "workers.testing.model")
 
@@ -74,6 +70,9 @@ class Forked:
         self._ended.set()
 
 
+Process = Forked | subprocess.Popen[bytes]
+
+
 class ForkServer:
     """The fork server of this pytest process; ends with it, and whatever it has forked."""
 
@@ -115,11 +114,35 @@ class ForkServer:
             self._server.kill()
 
 
-def fork(call: str, *arguments: str, environment: Mapping[str, str], log: Path) -> Forked:
-    """Start a process through the fork server, which starts when it is first asked."""
-    return _server().fork(call, arguments, environment, log)
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What `python -m <module>` runs, and the function in it that takes the command line."""
+
+    module: str
+    function: str
+
+    def start(self, *arguments: str, environment: Mapping[str, str], log: Path, fresh: bool = False) -> Process:
+        """Start it in the project's root; stdout and stderr go to the end of `log`.
+
+        Args:
+            arguments: the command line.
+            environment: all of it.
+            log: a file.
+            fresh: in an interpreter of its own, as users do, and not through the fork server.
+        """
+        if not fresh:
+            return _server().fork(self.function, arguments, environment, log)
+        command = [sys.executable, "-m", self.module, *arguments]
+        with log.open("ab") as output:
+            return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+
+
+CELERY = Program("celery", "celery.bin.celery:celery")
+UVICORN = Program("uvicorn", "uvicorn.main:main")
+OURS = Program("workers.cli", "workers.cli.main:run")
 
 
 @cache
 def _server() -> ForkServer:
+    """It starts when it is first asked."""
     return ForkServer()

@@ -10,16 +10,16 @@ from pathlib import Path
 import httpx
 
 from tests.eventually import eventually_sync
-from tests.forked import OURS, UVICORN, fork
+from tests.forked import OURS, UVICORN, Program
 from tests.services import free_port
 
 
 @contextmanager
-def web_process(app: str, environment: Mapping[str, str], *options: str) -> Iterator[str]:
-    """Serve `app` until the block ends; gives its address once `/healthz` answers."""
+def web_process(app: str, environment: Mapping[str, str], *options: str, fresh: bool = False) -> Iterator[str]:
+    """Serve `app` until the block ends; gives its address once `/healthz` answers. `fresh`: not forked."""
     port = free_port()
     command = (app, "--port", str(port), "--log-level", "warning", *options)
-    with serving(UVICORN, command, port, environment, health="/healthz") as address:
+    with serving(UVICORN, command, port, environment, health="/healthz", fresh=fresh) as address:
         yield address
 
 
@@ -36,13 +36,19 @@ def flower_process(environment: Mapping[str, str]) -> Iterator[str]:
 
 @contextmanager
 def serving(
-    call: str, arguments: tuple[str, ...], port: int, environment: Mapping[str, str], *, health: str
+    program: Program,
+    arguments: tuple[str, ...],
+    port: int,
+    environment: Mapping[str, str],
+    *,
+    health: str,
+    fresh: bool = False,
 ) -> Iterator[str]:
     """Run a command that serves `port` until the block ends; gives its address once `health` answers."""
     address = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory(prefix="web-") as folder:
         log = Path(folder, "log")
-        process = fork(call, *arguments, environment={**os.environ, **environment}, log=log)
+        process = program.start(*arguments, environment={**os.environ, **environment}, log=log, fresh=fresh)
 
         def answers() -> bool:
             assert process.poll() is None, f"{arguments} ended with {process.returncode}:\n{log.read_text()}"
@@ -73,7 +79,7 @@ def cli_gateway_process(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 @contextmanager
-def gateway_process(environment: Mapping[str, str]) -> Iterator[str]:
+def gateway_process(environment: Mapping[str, str], *, fresh: bool = False) -> Iterator[str]:
     """A gateway, as `web_process` serves it."""
-    with web_process("workers.gateway.app:create_app", environment, "--factory") as address:
+    with web_process("workers.gateway.app:create_app", environment, "--factory", fresh=fresh) as address:
         yield address

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from tests.forked import CELERY, Forked, fork
+from tests.forked import CELERY, Process
 
 READY = re.compile(r"(^|\s)ready\.?\s*$", re.MULTILINE)
 
@@ -24,6 +24,7 @@ class WorkerProcess:
         environment: added to this process's environment, or taking its place where the names meet.
         options: more options of `celery worker`.
         log_level: Celery's `--loglevel`. The default app says "ready" at any level, others at INFO.
+        fresh: start it as users do, not through the fork server: for measurements.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class WorkerProcess:
         environment: Mapping[str, str] | None = None,
         options: Sequence[str] = (),
         log_level: str = "INFO",
+        fresh: bool = False,
     ) -> None:
         self.name = f"w{uuid.uuid4().hex[:8]}@localhost"
         self._arguments = ["-A", app, "worker", "--hostname", self.name, "--loglevel", log_level, *options]
         self._environment = {**os.environ, **(environment or {})}
+        self._fresh = fresh
         self._output = Path(tempfile.mkstemp(prefix="worker-", suffix=".log")[1])
-        self._process: Forked | None = None
+        self._process: Process | None = None
 
     @property
     def pid(self) -> int:
@@ -57,7 +60,9 @@ class WorkerProcess:
 
     def launch(self) -> "WorkerProcess":
         """Start it, without waiting."""
-        self._process = fork(CELERY, *self._arguments, environment=self._environment, log=self._output)
+        self._process = CELERY.start(
+            *self._arguments, environment=self._environment, log=self._output, fresh=self._fresh
+        )
         return self
 
     def start(self, within: float = 60.0) -> "WorkerProcess":

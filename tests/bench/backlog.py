@@ -77,7 +77,10 @@ def _usual(parts: Stack, provider: FakeProvider, sizes: Sizes) -> str:
     app = Celery("usual", broker=parts.broker_url, set_as_current=False)
     workers = [
         WorkerProcess(
-            "tests.bench.usual_app", environment=environment, options=["--pool", "threads", "--concurrency", "20"]
+            "tests.bench.usual_app",
+            environment=environment,
+            options=["--pool", "threads", "--concurrency", "20"],
+            fresh=True,
         )
         for _ in range(WORKERS)
     ]

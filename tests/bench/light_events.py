@@ -84,7 +84,7 @@ def _noop_rate(broker_url: str | None, options: Sequence[str], count: int) -> fl
             "BENCH_MARK_EACH": str(MARK_EACH),
         }
         worker = WorkerProcess(
-            "tests.bench.noop_app", environment=environment, options=[*options, *QUIET], log_level="WARNING"
+            "tests.bench.noop_app", environment=environment, options=[*options, *QUIET], log_level="WARNING", fresh=True
         )
         ending.callback(worker.stop)  # warm, or prefork's children would be left
         worker.launch()

@@ -70,7 +70,7 @@ class Stack:
     def worker(self, app: str = APP, *options: str, **environment: str) -> WorkerProcess:
         """Start a worker, and wait until it consumes."""
         process = WorkerProcess(
-            app, environment={**self.environment, **environment}, options=options, log_level="WARNING"
+            app, environment={**self.environment, **environment}, options=options, log_level="WARNING", fresh=True
         )
         process.start()
         self._children.callback(process.kill)
@@ -78,11 +78,11 @@ class Stack:
 
     def gateway(self) -> str:
         """Start a gateway; its address."""
-        return self._children.enter_context(gateway_process(self.environment))
+        return self._children.enter_context(gateway_process(self.environment, fresh=True))
 
     def serve(self, app: str) -> str:
         """Start an ASGI app of the benchmark's own; its address."""
-        return self._children.enter_context(web_process(app, self.environment))
+        return self._children.enter_context(web_process(app, self.environment, fresh=True))
 
     async def ask(self, question: Callable[[Lanes], Awaitable[object]]) -> object:
         """Ask the lanes, over a connection of this call's own."""

@@ -155,4 +155,4 @@ def _owned_threads(connection: Connection, events: Sequence[Event]) -> set[tuple
             threads.c.tenant.in_(tenants), threads.c.id.in_(ids)
         )
     )
-    return {(Owner(tenant, user), thread_id) for tenant, thread_id, user in found}
+    return {(Owner(tenant, user), thread_id) for tenant, thread_id, user in found.all()}

@@ -76,7 +76,7 @@ class Admission:
         self._mourner = mourner
 
     async def admit(self, raws: Sequence[Raw], *, source: str) -> Admitted:
-        """Accept or bury each of at most 100 messages, in order. `source` is as in `parse`."""
+        """Accept or bury each of some messages, in order. `source` is as in `parse`."""
         return await self.settle(self.parse(raws, source=source))
 
     def parse(self, raws: Sequence[Raw], *, source: str) -> Work:

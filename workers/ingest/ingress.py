@@ -19,7 +19,7 @@ from workers.lanes.wary import WaryPool
 log = logging.getLogger(__name__)
 
 FIELD = b"event"
-BATCH = 100
+BATCH = 300
 BATCH_BYTES = 8 * 1024 * 1024
 BLOCK = timedelta(seconds=1)
 LEASE = timedelta(seconds=3)

@@ -20,7 +20,7 @@ from workers.lanes.records import Accepted, Refused, Wake
 
 log = logging.getLogger(__name__)
 
-BATCH = 100
+BATCH = 300
 CLOSE_SECONDS = 5.0
 SPACING_SECONDS = 0.02
 """Between the beginnings of two batches that are not full. An event that comes alone waits for nothing; of a stream of
@@ -40,7 +40,7 @@ class _Submission:
 
 
 class Intake:
-    """Accepts events of all callers on one event loop, in order of submission, at most 100 to a round trip.
+    """Accepts events of all callers on one event loop, in order of submission, at most BATCH to a round trip.
 
     Heads of lanes that need no model go to the light rounds, the others get a wake-up. One accept is in flight at a
     time: two could swap the order of a thread's events.

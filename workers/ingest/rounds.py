@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-import uuid
+import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -29,9 +29,9 @@ from workers.settle import Settler
 
 log = logging.getLogger(__name__)
 
-ROUND = 100
+ROUND = 300
 MAX_KNOWN = 5_000
-MAX_HEADS = 500
+MAX_HEADS = 1_000
 PAUSE_SECONDS = 0.2
 IN_FLIGHT = 2
 DEADLINE = 0.8
@@ -121,7 +121,7 @@ class LightRounds:
         """One step of each of these lanes; the light heads that come next."""
         # taken out before the first await: what is remembered meanwhile may push them out
         known = {head.event_id: event for head in heads if (event := self._known.pop(head.event_id, None)) is not None}
-        starts = [Start(w.lane, w.event_id, uuid.uuid4().hex, want_body=w.event_id not in known) for w in heads]
+        starts = [Start(w.lane, w.event_id, os.urandom(16).hex(), want_body=w.event_id not in known) for w in heads]
         begun = [answer for answer in await self._lanes.begin(starts) if isinstance(answer, Begun)]
         failpoints.hit(FailPoint.AFTER_BEGIN)
         deliveries, unreadable = self._deliveries(begun, known)

@@ -16,6 +16,14 @@ from workers.policies.batch import LightResult
 from workers.policies.delivery import Delivery
 
 
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of a hundred, and room for five hundred heads."""
+    monkeypatch.setattr(intake, "BATCH", 100)
+    monkeypatch.setattr(rounds, "ROUND", 100)
+    monkeypatch.setattr(rounds, "MAX_HEADS", 500)
+
+
 async def test_events_of_concurrent_callers_share_batches() -> None:
     async with Bench() as bench:
         events = [feedback_event(f"thr_{number}") for number in range(150)]
