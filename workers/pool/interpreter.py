@@ -3,6 +3,8 @@
 import gc
 import sys
 
+from workers.pool.tracebacks import keep_tracebacks_brief
+
 SWITCH_SECONDS = 0.0005
 """Each message goes from Celery's thread to the loop's and back: with Python's 5 ms each waits out the other's turn."""
 
@@ -17,3 +19,4 @@ def tune_interpreter() -> None:
     gc.set_threshold(*GC_THRESHOLD)
     gc.collect()
     gc.freeze()
+    keep_tracebacks_brief()
