@@ -144,6 +144,27 @@ async def test_what_waits_of_a_session_that_is_revoked_is_not_run_and_ends_visib
     assert provider.calls == []
 
 
+async def test_the_open_streams_of_a_session_that_is_revoked_break_off_at_every_gateway(
+    deployment: Deployment, http: httpx.AsyncClient
+) -> None:
+    session, event = await sign_in(http), session_event("start", "2")
+    async with deployment.lanes() as lanes, httpx.AsyncClient(base_url=deployment.gateway(), timeout=30) as other:
+        await lanes.pauses.pause(Paused("type", event.type))
+        await lanes.pauses.pause(CREATE)
+        publish(deployment, event)
+        await eventually(lambda: lanes.status(event.event_id))
+        saying = asyncio.create_task(say(http, session, "hello"))
+        following = asyncio.create_task(stream_of(http, event, bearer(session)))
+        trusted = asyncio.create_task(stream_of(http, event, SERVICE))
+        await eventually(lambda: queued(lanes))
+        assert (await other.delete(f"/v1/sessions/{session['session_id']}", headers=SERVICE)).status_code == 204
+        last = json.loads((await saying)[-1].data)
+        assert (last["type"], "session_revoked" in last["message"]) == ("error", True)
+        assert "event: end" not in (await following).text, "nobody says that the event has ended"
+        assert not trusted.done(), "a service goes on"
+        trusted.cancel()
+
+
 async def test_what_waits_of_a_session_that_merely_came_to_its_end_is_run(
     deployment: Deployment, http: httpx.AsyncClient
 ) -> None:

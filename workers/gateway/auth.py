@@ -60,6 +60,11 @@ def check_owner(caller: Caller, owner: Owner) -> None:
         raise not_found("event")
 
 
+def may_listen(caller: Caller, runtime: GatewayRuntime) -> bool:
+    """Whether an open stream of this caller goes on."""
+    return isinstance(caller, Service) or not runtime.verifier.has_ended(caller.session_id)
+
+
 async def owned_status(event_id: str, caller: Caller, runtime: GatewayRuntime) -> EventStatus:
     """The state of an event that the caller may see."""
     found = await runtime.lanes.status(event_id)

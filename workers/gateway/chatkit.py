@@ -13,7 +13,7 @@ from schemas.chatkit import STREAMING_REQUESTS
 from schemas.events import PREFIX, Event
 from schemas.outcome import CancelReason, EventState
 from workers.gateway.acceptance import accept_one, check_same_request
-from workers.gateway.auth import Runtime, User
+from workers.gateway.auth import Runtime, User, may_listen
 from workers.gateway.ports import GatewayRuntime
 from workers.gateway.problem import ProblemError
 from workers.gateway.requests import event_of
@@ -41,6 +41,7 @@ async def chatkit(request: Request, runtime: Runtime, user: User) -> Response:
         return await open_stream(
             batches,
             with_end=False,
+            permitted=lambda: may_listen(user, runtime),
             headers={EVENT_ID_HEADER: event.event_id},
             waiting=lambda: said_to_user(event.event_id, runtime.limiter),
         )

@@ -12,7 +12,7 @@ from schemas.events import Event
 from schemas.outcome import CancelReason
 from schemas.records import Acceptance, EventStatus
 from workers.gateway.acceptance import accept_all, acceptance_of
-from workers.gateway.auth import AnyCaller, AnyService, Runtime, Service, owned_status
+from workers.gateway.auth import AnyCaller, AnyService, Runtime, Service, may_listen, owned_status
 from workers.gateway.cloudevents import receive
 from workers.gateway.ports import GatewayRuntime
 from workers.gateway.problem import ProblemError, invalid, not_found, retry_after, too_many
@@ -66,7 +66,12 @@ async def follow(event_id: str, request: Request, runtime: Runtime, caller: AnyC
     """Server-sent events from the start, or after `Last-Event-ID`; the last one is `event: end`."""
     status = await owned_status(event_id, caller, runtime)
     batches = runtime.reader.batches(status.lane, event_id, request.headers.get("Last-Event-ID"))
-    return await open_stream(batches, with_end=True, waiting=lambda: said_to_user(event_id, runtime.limiter))
+    return await open_stream(
+        batches,
+        with_end=True,
+        permitted=lambda: may_listen(caller, runtime),
+        waiting=lambda: said_to_user(event_id, runtime.limiter),
+    )
 
 
 @router.post("/{event_id}/cancel", summary="Stop an event", status_code=202)

@@ -51,6 +51,7 @@ class Verifier(Protocol):
     """Checks client secrets; raises `TokenError`."""
 
     def verify(self, token: str) -> Identity: ...
+    def has_ended(self, session_id: str) -> bool: ...
 
 
 class Minter(Protocol):

@@ -13,6 +13,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from schemas.chatkit import ErrorEvent, ProgressUpdateEvent, frame_of
+from schemas.outcome import DropReason
 from workers.streams.records import Entry, StreamEnd, StreamFrame, StreamGoneError
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ something of the body has come."""
 COME_BACK_MS = (50, 1000)
 """When a client may come back to another gateway, after this one has let go of it: anywhere between, lest all come at
 once."""
+
+ENDED = f"Your session has ended ({DropReason.SESSION_REVOKED}): please sign in again."
 
 HEADERS = {
     # a proxy that stores, compresses or buffers a stream delays it
@@ -68,14 +71,24 @@ Waiting = Callable[[], Awaitable[str | None]]
 """What a user is told whose event stands in line; None when it does not."""
 
 
+Permitted = Callable[[], bool]
+"""Whether the client may still listen. It costs nothing: asked with each batch."""
+
+
 async def open_stream(
-    batches: Batches, *, with_end: bool, headers: Mapping[str, str] | None = None, waiting: Waiting | None = None
+    batches: Batches,
+    *,
+    with_end: bool,
+    permitted: Permitted,
+    headers: Mapping[str, str] | None = None,
+    waiting: Waiting | None = None,
 ) -> EventStream:
     """Answer with an event's frames. The first batch is awaited here, so that its errors still become a status.
 
     Args:
         batches: of `FrameReader.batches`.
         with_end: whether the last frame is followed by `event: end`; ChatKit clients know no such event.
+        permitted: when it says no, the stream breaks off; the client comes back, and is told why.
         headers: further headers of the answer.
         waiting: asked while nothing happens; what it says is shown as progress, without an id, and stored nowhere.
     """
@@ -84,17 +97,22 @@ async def open_stream(
     except BaseException:
         await batches.aclose()
         raise
-    return EventStream(_chunks(first, batches, with_end=with_end, waiting=waiting), batches, headers)
+    chunks = _chunks(first, batches, with_end=with_end, permitted=permitted, waiting=waiting)
+    return EventStream(chunks, batches, headers)
 
 
 async def _chunks(
-    first: Sequence[Entry], batches: Batches, *, with_end: bool, waiting: Waiting | None
+    first: Sequence[Entry], batches: Batches, *, with_end: bool, permitted: Permitted, waiting: Waiting | None
 ) -> AsyncGenerator[bytes, None]:
     clock = asyncio.get_running_loop().time
     yield RETRY + _lines(first, with_end=with_end)
     written, said, last = clock(), None, first
     try:
         async for batch in batches:
+            if not permitted():
+                if not with_end:
+                    yield b"data: %s\n\n" % frame_of(ErrorEvent(code="custom", message=ENDED, allow_retry=False))
+                return
             last = batch
             lines = _lines(batch, with_end=with_end)
             if not batch and waiting is not None and (text := await waiting()) not in (None, said):

@@ -1,6 +1,7 @@
 """Client secrets as signed tokens (RFC 9068 `at+jwt`): minted for a user, verified without asking anybody."""
 
 import hashlib
+import math
 import time
 import uuid
 from collections.abc import Callable
@@ -147,6 +148,10 @@ class TokenVerifier:
                 case TokenCode() as code:
                     raise TokenError(code, "the client secret has to be refreshed")
         return checked.identity
+
+    def has_ended(self, session_id: str) -> bool:
+        """Whether the session was revoked. One whose client secret merely expired goes on."""
+        return self._revoked is not None and self._revoked.refusal(session_id, math.inf) is TokenCode.REVOKED
 
     def _check(self, token: str) -> _Checked:
         """What the token says, if it is one of ours. Of one that was seen before, it may have expired meanwhile."""

@@ -45,7 +45,7 @@ async def batches(*given: Sequence[Entry] | Exception) -> AsyncGenerator[Sequenc
 
 
 async def read(source: AsyncGenerator[Sequence[Entry], None], *, with_end: bool) -> list[bytes]:
-    stream = await open_stream(source, with_end=with_end)
+    stream = await open_stream(source, with_end=with_end, permitted=lambda: True)
     return [bytes(chunk) async for chunk in stream.body_iterator if not isinstance(chunk, str)]
 
 
@@ -69,6 +69,13 @@ async def test_a_stream_that_this_gateway_lets_go_of_says_when_to_come_back_and_
         assert 50 <= int(last.removeprefix(b"retry: ")) <= 1000
 
 
+async def test_a_stream_breaks_off_when_its_client_may_not_listen_any_more() -> None:
+    answers = iter([True, False])
+    source = batches([], [StreamFrame("1-1", b"1")], [StreamFrame("1-2", b"2")], [StreamFrame("1-3", b"3")])
+    stream = await open_stream(source, with_end=True, permitted=lambda: next(answers))
+    assert [chunk async for chunk in stream.body_iterator] == [RETRY, b"id: 1-1\ndata: 1\n\n"]
+
+
 async def test_an_idle_stream_is_kept_alive_but_not_more_often_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     end = [StreamEnd("1-1", EventState.DONE, None)]
     assert await read(batches([], [], [], [], end), with_end=False) == [RETRY]
@@ -78,7 +85,7 @@ async def test_an_idle_stream_is_kept_alive_but_not_more_often_than_needed(monke
 
 async def test_an_error_before_the_first_frame_is_raised_while_there_can_be_a_status() -> None:
     with pytest.raises(RedisConnectionError):
-        await open_stream(batches(RedisConnectionError("away")), with_end=True)
+        await open_stream(batches(RedisConnectionError("away")), with_end=True, permitted=lambda: True)
 
 
 async def test_a_stream_that_breaks_ends_without_an_end_event() -> None:
