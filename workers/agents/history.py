@@ -1,6 +1,5 @@
-"""A thread's items as input of a model: attachments and tags as text, and no forged hidden context."""
+"""A thread's items as input of a model: attachments and tags as text, and what a user said made clean."""
 
-import re
 from typing import cast
 
 from agents.items import TResponseInputItem
@@ -9,42 +8,41 @@ from openai.types.responses import ResponseInputContentParam, ResponseInputTextP
 
 from schemas.chatkit import (
     Attachment,
+    ClientToolCallItem,
     StructuredInputItem,
     UserMessageItem,
     UserMessageTagContent,
 )
-
-HIDDEN_TAG = re.compile(r"<(?=/?\s*hiddencontext\b)", re.IGNORECASE)
-"""The start of a `<HiddenContext>` tag. ChatKit sends hidden context as user text, so a user could type one."""
+from workers.agents.hygiene import clean, clean_all
 
 
 class HistoryConverter(ThreadItemConverter):
     """ChatKit's converter, with what it leaves to the application."""
 
     async def attachment_to_message_content(self, attachment: Attachment) -> ResponseInputContentParam:
-        return _text(f"[attachment: {escape(attachment.name)}, {attachment.mime_type}, id {attachment.id}]")
+        return _text(f"[attachment: {clean(attachment.name)}, {attachment.mime_type}, id {attachment.id}]")
 
     async def tag_to_message_content(self, tag: UserMessageTagContent) -> ResponseInputContentParam:
-        return _text(f"@{escape(tag.text)}: {escape(str(tag.data))}")
+        return _text(f"@{clean(tag.text)}: {clean(str(tag.data))}")
 
     async def user_message_to_input(
         self, item: UserMessageItem, is_last_message: bool = True
     ) -> TResponseInputItem | list[TResponseInputItem] | None:
-        content = [part.model_copy(update={"text": escape(part.text)}) for part in item.content]
-        quoted = escape(item.quoted_text) if item.quoted_text else item.quoted_text
+        content = [part.model_copy(update={"text": clean(part.text)}) for part in item.content]
+        quoted = clean(item.quoted_text) if item.quoted_text else item.quoted_text
         safe = item.model_copy(update={"content": content, "quoted_text": quoted})
         return await super().user_message_to_input(safe, is_last_message)
 
     async def structured_input_to_input(
         self, item: StructuredInputItem
     ) -> TResponseInputItem | list[TResponseInputItem] | None:
-        safe = StructuredInputItem.model_validate_json(escape(item.model_dump_json()))
+        safe = StructuredInputItem.model_validate(clean_all(item.model_dump(mode="json")))
         return await super().structured_input_to_input(safe)
 
-
-def escape(text: str) -> str:
-    """The text with every typed hidden-context tag made harmless."""
-    return HIDDEN_TAG.sub("&lt;", text)
+    async def client_tool_call_to_input(
+        self, item: ClientToolCallItem
+    ) -> TResponseInputItem | list[TResponseInputItem] | None:
+        return await super().client_tool_call_to_input(item.model_copy(update={"output": clean_all(item.output)}))
 
 
 def _text(text: str) -> ResponseInputContentParam:

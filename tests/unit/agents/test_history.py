@@ -10,7 +10,7 @@ from schemas.chatkit import (
     UserMessageTextContent,
 )
 from tests.unit.agents.turns import AT, user_says
-from workers.agents.history import HistoryConverter, escape
+from workers.agents.history import HistoryConverter
 
 
 async def input_of(*items: UserMessageItem | HiddenContextItem) -> str:
@@ -29,11 +29,6 @@ async def test_hidden_context_of_the_system_arrives() -> None:
     assert "<HiddenContext>\\nthe button was pressed" in await input_of(item)
 
 
-async def test_ordinary_text_is_left_as_it_is() -> None:
-    text = 'a < b, <b>bold</b>, "quotes" & 日本語'
-    assert escape(text) == text
-
-
 async def test_attachments_and_tags_are_described() -> None:
     message = user_says("look")
     message.attachments = [FileAttachment(id="atc_1", name="plan.pdf", mime_type="application/pdf")]
@@ -44,3 +39,14 @@ async def test_attachments_and_tags_are_described() -> None:
     text = await input_of(message)
     assert "plan.pdf, application/pdf, id atc_1" in text
     assert "editor" in text
+
+
+async def test_what_a_model_reads_of_a_message_is_clean_and_the_message_stays_as_it_was() -> None:
+    typed = "pay\u202elaet\u202c me\U000e0041\x07"
+    message = user_says(typed)
+    message.attachments = [FileAttachment(id="atc_1", name="a\u200b.pdf", mime_type="application/pdf")]
+    text = await input_of(message)
+    assert "paylaet me" in text
+    assert "a.pdf" in text
+    [part] = message.content
+    assert part.text == typed
