@@ -128,6 +128,12 @@ class PermanentError(CallError):
     reason = "permanent"
 
 
+class LoopError(PermanentError):
+    """The agents, or their queues, hand an event over again and again, and nobody answers it."""
+
+    reason = "loop"
+
+
 class DatabaseError(CallError):
     """The conversation store cannot be reached or refused the transaction."""
 

@@ -16,7 +16,7 @@ from tests.eventually import eventually
 from tests.integration.test_limits import _in
 from tests.integration.test_worker import publish
 from workers.testing.provider import FakeProvider
-from workers.testing.provider_steps import Status, Step
+from workers.testing.provider_steps import Status, Step, Tool
 
 pytestmark = pytest.mark.redis
 
@@ -31,7 +31,10 @@ class Case:
     event: Callable[[], Event] = create_event
 
 
+UI, INTEGRATION = Tool("transfer_to_ui_coordination_agent"), Tool("transfer_to_chatkit_integration_agent")
+
 CASES = [
+    Case(DeadReason.LOOP, "LoopError: handed over more than 5 times: ", (UI, INTEGRATION) * 3),
     Case(DeadReason.PERMANENT, "BadRequestError: HTTP 400", (Status(400),)),
     Case(DeadReason.ATTEMPTS_EXHAUSTED, "InternalServerError: HTTP 503", (Status(503), Status(503))),
     Case(

@@ -31,6 +31,7 @@ from workers.agents.classify import classify
 from workers.agents.conversion import Conversion
 from workers.agents.feed import CURRENT_FEED, ModelEvent, Shows, StepEnd, TurnFeed
 from workers.agents.history import HistoryConverter
+from workers.agents.hops import MAX_HOPS, HopLimit
 from workers.agents.item_ids import MessageIds
 from workers.agents.ports import Journal, Turn
 from workers.agents.team import Team
@@ -54,10 +55,12 @@ class AgentResponder:
         team: the agents.
         others: the same agents on another model, by its name, for turns that are to use that one.
         max_steps: model calls per turn; one more ends the turn with a message instead of an error.
+        max_hops: handoffs per turn; one more is a LoopError.
     """
 
     team: Team
     max_steps: int = MAX_STEPS
+    max_hops: int = MAX_HOPS
     others: Mapping[str, Team] = field(default_factory=dict)
 
     async def respond(
@@ -108,6 +111,7 @@ class AgentResponder:
                 input_,
                 context=context,
                 max_turns=self.max_steps,
+                hooks=HopLimit(self.max_hops),
                 run_config=RunConfig(tracing_disabled=True, trace_include_sensitive_data=False),
             )
         finally:

@@ -28,6 +28,7 @@ from workers.errors import (
     DeferredError,
     LeaseLostError,
     LimiterAwayError,
+    LoopError,
     OverloadError,
     QuotaError,
     RateLimitedError,
@@ -83,6 +84,8 @@ class RetryPolicy:
                 return Parked(ParkReason.AUTHENTICATION, self.sign_in.delay(1, error.retry_after), error.record())
             case QuotaError():
                 return DeadLettered(DeadReason.QUOTA, error.record())
+            case LoopError():
+                return DeadLettered(DeadReason.LOOP, error.record())
             case _:
                 return DeadLettered(DeadReason.PERMANENT, record_of(error))
 

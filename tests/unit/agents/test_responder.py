@@ -34,12 +34,13 @@ from tests.unit.agents.turns import (
 )
 from workers.agents.failures import report_failure
 from workers.agents.history import HistoryConverter
+from workers.agents.hops import MAX_HOPS
 from workers.agents.ports import ToolContext
 from workers.agents.relay import SHOWN
 from workers.agents.responder import TOO_MANY_STEPS, AgentResponder
 from workers.agents.team import Team, build_team
 from workers.agents.tools import show_notice
-from workers.errors import DatabaseError, LeaseLostError, PermanentError, TransientError
+from workers.errors import DatabaseError, LeaseLostError, LoopError, PermanentError, TransientError
 from workers.testing.model import Call, DeltaModel, Say, StepModel, words
 
 NOTICE = Call("show_notice", {"message": "look", "level": "info"})
@@ -139,6 +140,23 @@ async def test_too_many_steps_end_with_a_message_not_with_an_error() -> None:
     assert isinstance(events[-1], ThreadItemDoneEvent)
     assert events[-1].item.id == "message_evt_abc_1_end"
     assert turn.usage[0][0] == 2
+
+
+def passing_to_and_fro(handoffs: int) -> AgentResponder:
+    """Two agents that hand over to each other so often, and then answer."""
+    names = [("Ping", "transfer_to_pong"), ("Pong", "transfer_to_ping")]
+    steps = [Call(names[number % 2][1]) for number in range(handoffs)]
+    model = StepModel(*steps, words("at last"))
+    agents = [Agent[AgentContext[Any]](name=name, model=model) for name, _ in names]
+    return AgentResponder(Team(tuple(agents)))
+
+
+async def test_agents_that_hand_a_turn_to_and_fro_are_stopped_at_the_limit() -> None:
+    assert text_of(await answer(passing_to_and_fro(MAX_HOPS), "hi", new_context())) == "at last"
+    seen, error = await failing(passing_to_and_fro(MAX_HOPS + 1))
+    assert isinstance(error, LoopError)
+    assert str(error) == "handed over more than 5 times: Ping > Pong > Ping > Pong > Ping > Pong > Ping"
+    assert "at last" not in streamed_text_of(seen)
 
 
 async def test_a_failure_comes_after_all_that_was_shown() -> None:
