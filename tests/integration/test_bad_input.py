@@ -161,7 +161,9 @@ def publish_plain(url: str, bodies: list[bytes]) -> None:
     """As a service in any language does: bytes to the exchange."""
     with Publisher(url) as publisher:  # it declares what is needed, on either side
         publisher.publish(create_event("first"))
-    with Celery(broker=url, set_as_current=False).connection_for_write() as connection, connection.channel() as channel:
+    app = Celery(broker=url, set_as_current=False)
+    app.conf.broker_transport_options = {"confirm_publish": True}  # a quorum queue promises nothing without
+    with app.connection_for_write() as connection, connection.channel() as channel:
         for body in bodies:
             channel.basic_publish(
                 channel.prepare_message(body, content_type="application/cloudevents+json"),

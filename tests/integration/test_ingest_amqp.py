@@ -26,7 +26,8 @@ pytestmark = [pytest.mark.redis, pytest.mark.rabbitmq]
 @pytest.fixture
 def channel(rabbitmq_url: str) -> Iterator[Any]:
     """A channel of an upstream service. The queues are empty."""
-    with Connection(rabbitmq_url) as connection:  # type: ignore[no-untyped-call]  # kombu has no types
+    confirmed = {"confirm_publish": True}  # a quorum queue promises nothing without
+    with Connection(rabbitmq_url, transport_options=confirmed) as connection:  # type: ignore[no-untyped-call]
         channel = connection.channel()
         declare(channel)
         channel.queue_purge(PLAIN_QUEUE.name)
