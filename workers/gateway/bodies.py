@@ -1,10 +1,10 @@
 """Reading request bodies, bounded in size and time before anything is parsed."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from schemas.errors import EventTooLargeError, FieldProblem, InvalidEventError
 from schemas.events import decode_json
+from schemas.wording import problems_of
 from workers.gateway.problem import ProblemError
 
 DEADLINE = timedelta(seconds=30)
@@ -27,13 +28,20 @@ Model = TypeVar("Model", bound=BaseModel)
 
 async def read_model(request: Request, model: type[Model]) -> Model:
     """A small JSON body. Raises what `read_body` raises, and `InvalidEventError` naming each wrong field."""
-    fields = decode_json(await read_body(request, SMALL_BYTES), max_bytes=SMALL_BYTES)
+    fields = await read_json(request, SMALL_BYTES)
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        details = error.errors(include_input=False, include_url=False, include_context=False)
-        problems = [FieldProblem(".".join(map(str, item["loc"])) or "body", item["msg"]) for item in details]
-        raise InvalidEventError(problems) from None
+        raise _of_body(problems_of(error, fields)) from None
+
+
+async def read_json(request: Request, limit_bytes: int) -> Any:
+    """A JSON body that is no event. Raises what `read_body` raises, and `InvalidEventError` naming `body`."""
+    raw = await read_body(request, limit_bytes)
+    try:
+        return decode_json(raw, max_bytes=limit_bytes)
+    except InvalidEventError as error:
+        raise _of_body(error.problems) from None
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:
@@ -62,6 +70,13 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     except ClientDisconnect:
         raise ProblemError(HTTPStatus.BAD_REQUEST, "the body did not come to its end") from None
     return b"".join(chunks)
+
+
+def _of_body(problems: Iterable[FieldProblem]) -> InvalidEventError:
+    """What is wrong with the whole of it is said of the `event` elsewhere; here nobody has sent one."""
+    return InvalidEventError(
+        [FieldProblem("body" if item.field == "event" else item.field, item.message) for item in problems]
+    )
 
 
 def _declared(request: Request) -> int:

@@ -7,9 +7,9 @@ from fastapi import Request
 
 from schemas.chatkit import request_types
 from schemas.errors import FieldProblem, InvalidEventError
-from schemas.events import PREFIX, Event, decode_json, parse_event
+from schemas.events import PREFIX, Event, parse_event
 from schemas.names import TRACE_PATTERN
-from workers.gateway.bodies import read_body
+from workers.gateway.bodies import read_json
 from workers.sessions.tokens import Identity
 
 TRACEPARENT = re.compile(TRACE_PATTERN)
@@ -26,7 +26,7 @@ async def event_of(request: Request, identity: Identity, max_event_bytes: int) -
     Raises:
         InvalidEventError: names each wrong field of the request.
     """
-    body = decode_json(await read_body(request, max_event_bytes), max_bytes=max_event_bytes)
+    body = await read_json(request, max_event_bytes)
     if not isinstance(body, dict) or body.get("type") not in request_types():
         raise InvalidEventError([FieldProblem("type", "is missing, or no request type of the ChatKit protocol")])
     attributes = {

@@ -93,9 +93,9 @@ async def test_a_service_key_is_no_client_secret(client: httpx.AsyncClient, stag
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        (b"", "event"),
-        (b"no json", "event"),
-        (b"\xff\xfe", "event"),
+        (b"", "body"),
+        (b"no json", "body"),
+        (b"\xff\xfe", "body"),
         (b"[]", "type"),
         (b"{}", "type"),
         (b'{"type": 7}', "type"),

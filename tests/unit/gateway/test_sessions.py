@@ -95,6 +95,27 @@ async def test_a_wrong_body_is_a_400(client: httpx.AsyncClient, body: object) ->
     assert "x" * 20 not in answer.text
 
 
+@pytest.mark.parametrize(
+    ("body", "field", "message"),
+    [
+        (b"{}", "user", "is missing"),
+        (b'{"user": "a/b"}', "user", "must be 1 to 128 characters"),
+        (b'{"user": "u1", "extra": 1}', "extra", "is not known here"),
+        (b"[]", "body", "must be a JSON object"),
+        (b"{", "body", "is not JSON"),
+        (b"\xff", "body", "is not UTF-8"),
+    ],
+)
+async def test_what_is_wrong_with_a_body_is_said_in_words(
+    client: httpx.AsyncClient, body: bytes, field: str, message: str
+) -> None:
+    answer = await client.post("/v1/sessions", content=body, headers=SERVICE)
+    assert answer.status_code == 400
+    [error] = answer.json()["errors"]
+    assert error["field"] == field
+    assert error["message"].startswith(message)
+
+
 async def test_a_body_that_is_too_large_is_a_413(client: httpx.AsyncClient) -> None:
     answer = await client.post(REFRESH, json={"refresh_token": "x" * 100_000})
     assert answer.status_code == 413
