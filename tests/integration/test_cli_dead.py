@@ -43,6 +43,8 @@ async def test_purge_forgets_the_letters_that_are_meant_and_no_others(redis_url:
     assert (only_said.code, only_said.records) == (0, [{"id": "raw_1", "result": "would be purged"}])
     by_reason = await run(redis_url, "purge", "--reason", "invalid")
     assert (by_reason.code, by_reason.err.strip()) == (0, "1 purged")
+    nothing = await run(redis_url, "purge", "--dry-run", "evt_nothing", events[2].event_id)
+    assert (nothing.code, nothing.err.strip()) == (0, "1 would be purged")
     by_id = await run(redis_url, "purge", events[2].event_id)
     assert (by_id.code, by_id.err.strip()) == (0, "1 purged")
     assert {kept.id for kept in (await lanes.dead_letters.page()).items} == {event.event_id for event in events[:2]}
@@ -71,4 +73,11 @@ async def test_redrive_keeps_to_its_rate_oldest_first_and_says_how_far_it_is(red
     again = await run(redis_url, "redrive", events[0].event_id)
     assert again.code == 1
     assert "redriven already" in again.out
+    assert again.err == "error: 1 not redriven\n", "counted as redriven"
     await state.aclose()
+
+
+async def test_a_dry_run_of_redrive_knows_which_letters_there_are(redis_url: str) -> None:
+    dry = await run(redis_url, "redrive", "--dry-run", "evt_nothing")
+    assert (dry.code, dry.err) == (1, "error: 1 not redriven\n")
+    assert dry.out.startswith("evt_nothing gone: no such dead letter")

@@ -12,7 +12,7 @@ from workers.cli.progress import Counted
 
 if TYPE_CHECKING:
     from schemas.records import DeadLetter
-    from workers.lanes.dead_letters import DeadFilter, Redriven
+    from workers.lanes.dead_letters import DeadFilter
     from workers.lanes.lanes import Lanes
     from workers.lanes.records import Wake
     from workers.settings import Settings
@@ -200,13 +200,15 @@ async def _redrive(
         with Counted(len(meant), "redriven") as progress:
             for id_ in reversed(meant):  # oldest first: a lane keeps its order
                 if dry_run:
-                    output.record({"id": id_, "result": "would be redriven"}, f"{id_} would be redriven")
+                    left += not await _would_be(output, lanes, id_, "redriven")
                     continue
                 redriven = await redrive_letter(lanes, id_, force=force)
-                left += redriven.result != "redriven"
-                _say(output, id_, redriven)
+                _say(output, id_, redriven.result)
                 wakes += [redriven.wake] if redriven.wake else []
-                progress.count()
+                if redriven.result == "redriven":
+                    progress.count()
+                else:
+                    left += 1
                 if len(wakes) >= WAKE_EVERY or rate is not None:
                     await _wake(settings, wakes)
                     wakes = []
@@ -221,9 +223,9 @@ async def _purge(output: Output, ids: tuple[str, ...], wanted: "DeadFilter", *, 
 
     async with open_lanes(load_settings()) as (lanes, _):
         meant = [id_ async for id_ in _ids(lanes, ids, wanted)]
-        for id_ in meant if dry_run else ():
-            output.record({"id": id_, "result": "would be purged"}, f"{id_} would be purged")
-        return len(meant) if dry_run else await lanes.dead_letters.purge(meant)
+        if dry_run:
+            return sum([await _would_be(output, lanes, id_, "purged") for id_ in meant])
+        return await lanes.dead_letters.purge(meant)
 
 
 async def _ids(lanes: "Lanes", ids: tuple[str, ...], wanted: "DeadFilter") -> AsyncIterator[str]:
@@ -242,8 +244,14 @@ async def _wake(settings: "Settings", wakes: "list[Wake]") -> None:
         await wake(settings, wakes)
 
 
-def _say(output: Output, id_: str, redriven: "Redriven") -> None:
-    result = redriven.result
+async def _would_be(output: Output, lanes: "Lanes", id_: str, done: str) -> bool:
+    """Say what would be done with a letter. False if there is none: ids are what somebody has typed."""
+    kept = await lanes.dead_letters.get(id_) is not None
+    _say(output, id_, f"would be {done}" if kept else "gone")
+    return kept
+
+
+def _say(output: Output, id_: str, result: str) -> None:
     output.record({"id": id_, "result": result}, f"{id_} {result}" + (f": {WHY[result]}" if result in WHY else ""))
 
 
