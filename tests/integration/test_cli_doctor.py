@@ -106,5 +106,5 @@ async def test_a_database_that_is_away_cannot_be_upgraded(free_port: int) -> Non
     finished = await cli("db", "upgrade", env=settings(database_url=url))
     assert finished.code == 1
     (line,) = finished.err.splitlines()
-    assert "set CHATKIT_DATABASE_URL" in line
+    assert "(connection refused): start it, or set CHATKIT_DATABASE_URL" in line
     assert "hunter2" not in line

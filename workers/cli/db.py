@@ -26,6 +26,7 @@ def upgrade(output: Output) -> None:
 
 async def _upgrade(url: str) -> None:
     from workers.chat.database import Database
+    from workers.cli.connections import cause
     from workers.errors import DatabaseError
     from workers.settings import masked_url
 
@@ -33,8 +34,9 @@ async def _upgrade(url: str) -> None:
     try:
         await database.upgrade()
     except DatabaseError as error:
+        why = cause(error.__cause__ or error)
         raise CommandFailedError(
-            f"the database {masked_url(url)} cannot be upgraded ({error}): start it, or set CHATKIT_DATABASE_URL"
+            f"the database {masked_url(url)} cannot be upgraded ({why}): start it, or set CHATKIT_DATABASE_URL"
         ) from error
     finally:
         await database.close()

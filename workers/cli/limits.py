@@ -45,14 +45,14 @@ def set_(output: Output, limits: str) -> None:
 def _parsed(given: str) -> "Limits":
     from pydantic import ValidationError
 
-    from workers.setting_types import Limits
+    from workers.setting_types import LIMITS_FORM, Limits
 
     try:
         return Limits.model_validate_json(_text_of(given))
     except ValidationError as error:
         details = error.errors(include_input=False)
         wrong = [f"{'.'.join(map(str, detail['loc'])) or 'limits'}: {detail['msg']}" for detail in details]
-        raise CommandFailedError("\n".join(wrong)) from None
+        raise CommandFailedError("\n".join([*wrong, f"use {LIMITS_FORM}"])) from None
 
 
 def _text_of(given: str) -> str:

@@ -16,6 +16,8 @@ from workers.cli.command import CommandFailedError
 
 MAX_BATCH = 500
 DONE = None
+PRETTY = (b"{", b"[")
+"""How a document begins that was written for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,13 @@ def read_lines(path: str) -> Iterator[Line]:
     """The non-empty lines of a file, or of stdin for `-`.
 
     Raises:
-        CommandFailedError: the file cannot be read.
+        CommandFailedError: the file cannot be read, or holds one document on many lines.
     """
     try:
         with sys.stdin.buffer if path == "-" else Path(path).open("rb") as file:
             for number, line in enumerate(file, 1):
+                if number == 1 and line.strip() in PRETTY:  # else each of its lines would be told that it is not JSON
+                    raise CommandFailedError(f"{path}: is one JSON document on many lines: give each event on one line")
                 if line.strip():
                     yield Line(f"line {number}", line.strip())
     except OSError as error:

@@ -19,6 +19,8 @@ FOLDER = Path(".chatkit")
 @click.pass_obj
 def command(output: Output, port: int, flower_port: int, workers: int) -> None:
     """Run Redis, database, workers, gateway and Flower here, until Ctrl-C. Data and logs are in .chatkit/."""
+    if port == flower_port:
+        raise click.UsageError("--port and --flower-port are the same: two servers need two ports")
     from workers.embedded import Plan, Stack
     from workers.embedded.stack import OWN
     from workers.settings import load_settings

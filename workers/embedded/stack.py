@@ -125,10 +125,9 @@ class Stack:
     def _start(self) -> None:
         plan = self.plan
         self._deadline = time.monotonic() + START_SECONDS
-        for name, port in (("gateway", plan.port), ("Flower", plan.flower_port)):
+        for name, port, option in (("the gateway", plan.port, "--port"), ("Flower", plan.flower_port, "--flower-port")):
             if not is_free(port):
-                option = "--port" if name == "gateway" else "--flower-port"
-                raise StackError(f"port {port} for the {name} is taken: choose another with {option}")
+                raise StackError(f"port {port} for {name} is taken: choose another with {option}")
         (plan.folder / "logs").mkdir(parents=True, exist_ok=True)
         server = redis_command(plan.folder / "redis", plan.redis_port, keep=plan.keep)
         redis = self._spawn("redis", server.command)

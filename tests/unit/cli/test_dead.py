@@ -44,6 +44,7 @@ def test_since_refuses_anything_else_and_says_what_it_takes(text: str) -> None:
         ["pause", "--type", "threads.create", "--tenant", "acme"],
         ["pause", "--queue", "chatkit.events"],
         ["resume"],
+        ["up", "--port", "5555"],
     ],
 )
 def test_a_command_that_could_mean_everything_or_nothing_is_a_usage_error(

@@ -20,6 +20,13 @@ def test_a_file_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
         list(read_lines(str(tmp_path / "nothing")))
 
 
+@pytest.mark.parametrize("text", ['{\n  "id": "1"\n}\n', '[\n{"id": "1"}\n]\n'])
+def test_a_document_on_many_lines_is_told_so_once(tmp_path: Path, text: str) -> None:
+    (tmp_path / "event.json").write_text(text)
+    with pytest.raises(CommandFailedError, match="give each event on one line"):
+        list(read_lines(str(tmp_path / "event.json")))
+
+
 def test_load_repeats_the_events_in_turn_with_new_ids() -> None:
     lines = list(repeat([Line("line 1", b'{"id": "a"}'), Line("line 2", b'{"id": "b"}')], 5))
     ids = [line.event["id"] for line in lines if isinstance(line.event, dict)]
