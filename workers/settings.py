@@ -105,6 +105,16 @@ class Settings(BaseSettings):
     openai_base_url: str | None = Field(default=None, validation_alias=AliasChoices("OPENAI_BASE_URL"))
     sentry_dsn: SecretStr | None = Field(default=None, validation_alias=AliasChoices("SENTRY_DSN"))
 
+    @field_validator("broker_url", "state_url", "database_url")
+    @classmethod
+    def _readable(cls, value: str) -> str:
+        """Whoever opens the URL would fail in words of its own, which may repeat a password with a slash in it."""
+        try:
+            urlsplit(value).port  # noqa: B018  # raises
+        except ValueError:
+            raise ValueError("its host and port cannot be read (a password may have to be percent-encoded)") from None
+        return value
+
     @field_validator("limits", "event_filter", "task_policies", mode="before")
     @classmethod
     def _json_or_file(cls, value: Any) -> Any:

@@ -80,6 +80,24 @@ def test_a_password_in_a_wrong_url_is_not_repeated(environment: pytest.MonkeyPat
         assert "hunter2" not in refusal(environment, {"CHATKIT_BROKER_URL": value})
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("CHATKIT_BROKER_URL", "amqp://guest:hunter2@host:port//"),
+        ("CHATKIT_STATE_URL", "redis://:hunter2/3@host:6379/0"),
+        ("CHATKIT_STATE_URL", "redis://host:70000/0"),
+        ("CHATKIT_STATE_URL", "redis://[::1/0"),
+        ("CHATKIT_DATABASE_URL", "postgresql+asyncpg://user:hunter2@host:port/chatkit"),
+    ],
+)
+def test_a_url_whose_host_or_port_cannot_be_read_names_its_variable(
+    environment: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    said = refusal(environment, {variable: value})
+    assert said.startswith(f"{variable}: its host and port cannot be read ")
+    assert "hunter2" not in said
+
+
 def test_a_long_wrong_value_is_cut(environment: pytest.MonkeyPatch) -> None:
     assert len(refusal(environment, {"CHATKIT_SHARDS": "9" * 5000})) < 200
 

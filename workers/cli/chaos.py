@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from workers.cli.command import Command, Output
+from workers.cli.command import Command, FiniteRange, Output
 
 
 @click.command(cls=Command)
@@ -15,9 +15,9 @@ from workers.cli.command import Command, Output
     "--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="Runs, each of the next seed."
 )
 @click.option(
-    "--minutes", type=click.FloatRange(0.05, 1440), default=1.0, show_default=True, help="How long faults are injected."
+    "--minutes", type=FiniteRange(0.05, 1440), default=1.0, show_default=True, help="How long faults are injected."
 )
-@click.option("--lease", type=click.FloatRange(0.5, 60), default=1.0, show_default=True, help="CHATKIT_LEASE_TTL, s.")
+@click.option("--lease", type=FiniteRange(0.5, 60), default=1.0, show_default=True, help="CHATKIT_LEASE_TTL, s.")
 @click.option(
     "--fsync",
     type=click.Choice(["always", "everysec"]),

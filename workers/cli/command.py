@@ -1,6 +1,7 @@
 """What every command shares: `--json`, `--debug`, one clear line for each error, the exit codes 0, 1 and 2."""
 
 import json
+import math
 import os
 import sys
 import traceback
@@ -61,6 +62,14 @@ def describe(error: BaseException) -> tuple[str, str]:
     first = next(iter(str(error).splitlines()), "").strip()
     said = f"{type(error).__name__}: {first}" if first else type(error).__name__
     return "bug", f"unexpected {said} (--debug shows where)"
+
+
+class FiniteRange(click.FloatRange):
+    """A number within bounds. Python's `nan` is within all of them, and `inf` above each that is open."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        return number if math.isfinite(number) else self.fail(f"{value} is no number to go by", param, ctx)
 
 
 class Command(click.Command):

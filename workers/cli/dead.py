@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from workers.cli.command import Command, CommandFailedError, CommandGroup, Output
+from workers.cli.command import Command, CommandFailedError, CommandGroup, FiniteRange, Output
 from workers.cli.progress import Counted
 
 if TYPE_CHECKING:
@@ -49,11 +49,11 @@ class Since(click.ParamType[datetime]):
         if isinstance(value, datetime):
             return value
         number, unit = value[:-1], UNITS.get(value[-1:])
-        if unit is not None and number.isdecimal():
-            return datetime.now(UTC) - timedelta(**{unit: int(number)})
         try:
+            if unit is not None and number.isdecimal():
+                return datetime.now(UTC) - timedelta(**{unit: int(number)})
             moment = datetime.fromisoformat(value)
-        except ValueError:
+        except (ValueError, OverflowError):  # no time, or none that there has been
             self.fail(f"{value} is neither a time such as 2026-11-24T09:00:00Z nor an age such as 90m, 2h or 7d")
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
@@ -105,7 +105,7 @@ def show(output: Output, letter_id: str, body: bool) -> None:
 @click.argument("letter_ids", metavar="[ID]...", nargs=-1)
 @filtered
 @click.option("--all", "all_", is_flag=True, help="Every letter that the filters leave.")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Events a second at most.")
+@click.option("--rate", type=FiniteRange(0, min_open=True), help="Events a second at most.")
 @click.option("--dry-run", is_flag=True, help="Only say which.")
 @click.option("--force", is_flag=True, help="Also where a later turn has begun: the answer comes out of place.")
 @click.pass_obj

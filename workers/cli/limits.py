@@ -55,13 +55,13 @@ def _parsed(given: str) -> "Limits":
         raise CommandFailedError("\n".join([*wrong, f"use {LIMITS_FORM}"])) from None
 
 
-def _text_of(given: str) -> str:
+def _text_of(given: str) -> str | bytes:
     if given == "-":
-        return sys.stdin.read()
+        return sys.stdin.buffer.read()
     if given.lstrip().startswith("{"):
         return given
     try:
-        return Path(given).read_text(encoding="utf-8")
+        return Path(given).read_bytes()
     except OSError as error:
         wanted = "give a JSON object, a file that holds one, or -"
         raise CommandFailedError(f"{given}: {error.strerror}; {wanted}") from None

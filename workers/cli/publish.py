@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import click
 
-from workers.cli.command import FAILED, Command, Output
+from workers.cli.command import FAILED, Command, FiniteRange, Output
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
 
@@ -14,11 +14,11 @@ DEFAULT_TIMEOUT_SECONDS = 30.0
 @click.argument("file", required=False)
 @click.option("--wait", is_flag=True, help="Print the answer's text as it streams.")
 @click.option("--count", type=click.IntRange(1), help="Publish this many events: those of FILE in turn, with new ids.")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="At most this many events a second.")
+@click.option("--rate", type=FiniteRange(0, min_open=True), help="At most this many events a second.")
 @click.option(
     "--timeout",
     "timeout_seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     default=DEFAULT_TIMEOUT_SECONDS,
     show_default=True,
     help="Seconds to wait for the records of acceptance.",

@@ -26,7 +26,7 @@ def test_since_takes_a_time(text: str) -> None:
     assert Since().convert(text, None, None) == datetime(2026, 11, 24, 9, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "3w", "-2h", "h"])
+@pytest.mark.parametrize("text", ["", "yesterday", "3w", "-2h", "h", "9999999d", "99999999999999d", "9" * 5000 + "s"])
 def test_since_refuses_anything_else_and_says_what_it_takes(text: str) -> None:
     with pytest.raises(click.BadParameter, match="90m, 2h or 7d"):
         Since().convert(text, None, None)
@@ -45,6 +45,11 @@ def test_since_refuses_anything_else_and_says_what_it_takes(text: str) -> None:
         ["pause", "--queue", "chatkit.events"],
         ["resume"],
         ["up", "--port", "5555"],
+        ["pause", "--tenant", "a b"],
+        ["publish", "--count", "1", "--rate", "nan"],
+        ["publish", "--count", "1", "--timeout", "inf"],
+        ["dead", "redrive", "--all", "--rate", "inf"],
+        ["chaos", "--minutes", "nan"],
     ],
 )
 def test_a_command_that_could_mean_everything_or_nothing_is_a_usage_error(
