@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import ipaddress
+import re
 import secrets
 from functools import cache
 from http import HTTPStatus
@@ -22,7 +23,7 @@ router = APIRouter(include_in_schema=False)
 
 TENANT = "playground"
 USER = "guest-"
-LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 
 
 class Guest(BaseModel):
@@ -61,12 +62,12 @@ def _check_local(request: Request) -> None:
     The name in Host is checked too: a foreign page may point its own name at 127.0.0.1 (DNS rebinding). So is Origin:
     a foreign page may post here. A forwarded request comes from a proxy, whose callers may be anybody.
     """
-    host = request.url.hostname or ""
+    host = request.headers.get("Host", "")  # of one that it cannot read, Starlette's URL says that it is this server
     origin = request.headers.get("Origin")
     peer = request.client.host if request.client else ""
     forwarded = any(name in request.headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-IP"))
-    same_origin = origin is None or origin == f"{request.url.scheme}://{request.headers.get('Host')}"
-    if not (_is_loopback(peer) and host in LOCAL_HOSTS and same_origin and not forwarded):
+    same_origin = origin is None or origin == f"{request.url.scheme}://{host}"
+    if not (_is_loopback(peer) and LOCAL_HOST.fullmatch(host) and same_origin and not forwarded):
         raise ProblemError(HTTPStatus.FORBIDDEN, "the playground serves only the machine that the gateway runs on")
 
 
