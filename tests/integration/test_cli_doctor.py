@@ -1,5 +1,6 @@
 """`doctor` and `db upgrade` against real servers, right and wrong."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,3 +109,10 @@ async def test_a_database_that_is_away_cannot_be_upgraded(free_port: int) -> Non
     (line,) = finished.err.splitlines()
     assert "(connection refused): start it, or set CHATKIT_DATABASE_URL" in line
     assert "hunter2" not in line
+
+
+async def test_a_file_that_is_no_database_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "junk.db").write_bytes(b"junk" * 1000)
+    finished = await cli("db", "upgrade", env=settings(database_url=f"sqlite+aiosqlite:///{tmp_path / 'junk.db'}"))
+    assert finished.code == 1
+    assert "file is not a database" in finished.err

@@ -34,7 +34,7 @@ async def _upgrade(url: str) -> None:
     try:
         await database.upgrade()
     except DatabaseError as error:
-        why = cause(error.__cause__ or error)
+        why = cause(error.__context__ or error)  # the driver's own words: here they hold nothing that people wrote
         raise CommandFailedError(
             f"the database {masked_url(url)} cannot be upgraded ({why}): start it, or set CHATKIT_DATABASE_URL"
         ) from error

@@ -55,8 +55,13 @@ def _alone(folder: Path) -> Iterator[None]:
     """One stack per folder: two Redis servers would write the same file."""
     import fcntl
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        why = f"{folder.resolve()} cannot be written ({error.strerror})"
+        raise CommandFailedError(f"{why}: start it in a folder where it can keep its data") from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -33,3 +33,12 @@ def test_a_signal_between_the_addresses_and_the_watch_ends_it_as_any_other(
     assert run(["up"]) == 0
     assert said[-1] == "stopping …"
     assert "playground" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_made_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".chatkit").touch()
+    monkeypatch.chdir(tmp_path)
+    assert run(["up"]) == 1
+    assert f"error: {tmp_path / '.chatkit'} cannot be written (File exists): " in capsys.readouterr().err
