@@ -16,6 +16,11 @@ def command(output: Output, type_: str | None, tenant: str | None, queue: str | 
 
     Paused events are accepted and kept in order; what runs already goes on to its end.
     """
+    from schemas.names import NAME_PATTERN, NAME_RULE
+
+    # only here: what was paused under any name can be resumed
+    if tenant is not None and not NAME_PATTERN.fullmatch(tenant):
+        raise click.UsageError(f"--tenant: must be {NAME_RULE}")
     what = named(type_, tenant, queue)
     if what is None:
         paused = [str(one) for one in asyncio.run(with_pauses(lambda pauses: pauses.all()))]

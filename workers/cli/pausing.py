@@ -23,7 +23,6 @@ def one_thing(function: Callable[..., Any]) -> Callable[..., Any]:
 def named(type_: str | None, tenant: str | None, queue: str | None) -> "Paused | None":
     """What the options name; None when they name nothing. Raises a usage error for a wrong or a second name."""
     from schemas.events import PREFIX, event_types
-    from schemas.names import NAME_PATTERN, NAME_RULE
     from workers.dispatch import QUEUES
     from workers.lanes.pauses import Paused
 
@@ -39,8 +38,6 @@ def named(type_: str | None, tenant: str | None, queue: str | None) -> "Paused |
         if queue not in QUEUES[1:]:
             raise click.UsageError(f"--queue: {queue} wakes no events; use one of {', '.join(QUEUES[1:])}")
         return Paused("queue", queue)
-    if tenant is not None and not NAME_PATTERN.fullmatch(tenant):
-        raise click.UsageError(f"--tenant: must be {NAME_RULE}")
     return Paused("tenant", tenant) if tenant is not None else None
 
 
