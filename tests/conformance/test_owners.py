@@ -40,6 +40,17 @@ async def event(chat: Chat) -> Any:
     return await chat.thread()
 
 
+async def test_a_stranger_is_refused_at_the_door_and_nobody_else(chat: Chat, event: Any, stranger: Owner) -> None:
+    thread_id = str(event.thread_id)
+    await chat.reads.check_thread(thread_id, tenant=event.tenant, user=event.userid)
+    await chat.reads.check_thread("thr_to_come", tenant=stranger.tenant, user=stranger.user)
+    if stranger.tenant != event.tenant:  # another tenant may well use the same id
+        await chat.reads.check_thread(thread_id, tenant=stranger.tenant, user=stranger.user)
+        return
+    with pytest.raises(NotFoundError):
+        await chat.reads.check_thread(thread_id, tenant=stranger.tenant, user=stranger.user)
+
+
 async def test_every_method_of_the_store_refuses_a_stranger(chat: Chat, event: Any, stranger: Owner) -> None:
     store, context, thread_id = SqlStore(chat.database), TurnContext(stranger, "evt_x"), str(event.thread_id)
     for attack in (

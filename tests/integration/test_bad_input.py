@@ -120,6 +120,8 @@ async def test_from_the_queue_each_is_kept_with_its_reason_and_the_queue_goes_on
     no_traceback(on_redis, on_rabbitmq)
 
 
+ACTION = {"item_id": "wid_1", "action": {"type": "press", "payload": {}}}
+
 DEEP = {"deep": json.loads("[" * 500 + "]" * 500)}
 CALLS: list[tuple[list[Any], dict[str, Any]]] = [
     ([json.dumps(GOOD)], {}),
@@ -188,7 +190,10 @@ async def test_a_wrong_token_and_another_users_thread(deployment: Deployment, ht
     theirs = await sign_in(http, "u2")
     assert (await http.post("/chatkit", json=listing, headers=theirs)).status_code == 404
     adding = {"type": "threads.add_user_message", "params": {"thread_id": thread_id, "input": user_input("let me in")}}
-    assert "let me in" not in (await http.post("/chatkit", json=adding, headers=theirs)).text
+    for asking in (adding, {"type": "threads.sync_custom_action", "params": {"thread_id": thread_id, **ACTION}}):
+        assert (await http.post("/chatkit", json=asking, headers=theirs)).status_code == 404
+    async with deployment.lanes() as lanes:
+        assert (await lanes.depth()).states[EventState.DONE] == 1, "nothing of the stranger's stood in the lane"
     kept = await http.post("/chatkit", json=listing, headers=mine)
     assert [item["type"] for item in kept.json()["data"]] == ["assistant_message", "user_message"]
     no_traceback(worker)

@@ -1,6 +1,8 @@
 """What a gateway answers by itself, without the queue: reads, titles, feedback, attachments' metadata, deletion."""
 
+import asyncio
 import json
+import logging
 from typing import Any
 
 from chatkit.server import NonStreamingResult
@@ -13,8 +15,12 @@ from workers.chat.database import Database
 from workers.chat.page_rows import feedback_values, write_feedback
 from workers.chat.server import ReadServer
 from workers.chat.store import SqlStore
-from workers.errors import NotFoundError, PermanentError
+from workers.errors import DatabaseError, NotFoundError, PermanentError
 from workers.lanes.records import Owner
+
+log = logging.getLogger(__name__)
+
+CHECK_SECONDS = 1.0
 
 
 class Reads:
@@ -45,6 +51,25 @@ class Reads:
         if not isinstance(result, NonStreamingResult):
             raise PermanentError(f"{parsed['type']} needs a worker")
         return result.json
+
+    async def check_thread(self, thread_id: str, *, tenant: str, user: str) -> None:
+        """Refuse another user's thread, before an event of this user's stands in its lane.
+
+        A thread that is not there yet may have its beginning in the queue. While the store is away nobody is refused:
+        the worker asks again.
+
+        Raises:
+            NotFoundError: another user's.
+        """
+        owner = Owner(tenant, user)
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                refused = await self._database.read(lambda connection: rows.is_anothers(connection, owner, thread_id))
+        except (DatabaseError, TimeoutError) as error:
+            log.info("thread_not_checked", extra={"error": type(error).__name__})
+            return
+        if refused:
+            raise NotFoundError(f"no thread {thread_id}")
 
     async def _feedback(self, params: dict[str, Any], context: TurnContext) -> bytes:
         values = feedback_values(context.owner, context.event_id, params)

@@ -56,6 +56,12 @@ def load_thread(connection: Connection, owner: Owner, thread_id: str) -> ThreadM
     return thread_of(row.body, row.title)
 
 
+def is_anothers(connection: Connection, owner: Owner, thread_id: str) -> bool:
+    """Whether there is such a thread, and it is another user's."""
+    query = select(threads.c.user_id).where(threads.c.tenant == owner.tenant, threads.c.id == thread_id)
+    return connection.execute(query).scalar() not in (None, owner.user)
+
+
 def thread_of(body: str, title: str | None) -> ThreadMetadata:
     return ThreadMetadata.model_validate(json.loads(body) | {"title": title})
 

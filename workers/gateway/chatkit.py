@@ -24,6 +24,7 @@ from workers.streams.records import StreamEnd, StreamFrame
 router = APIRouter(tags=["chatkit"])
 
 EVENT_ID_HEADER = "X-Event-Id"
+CREATE = f"{PREFIX}threads.create"
 
 
 @router.post("/chatkit", summary="One request of the ChatKit protocol")
@@ -32,6 +33,8 @@ async def chatkit(request: Request, runtime: Runtime, user: User) -> Response:
     event = await event_of(request, user, runtime.settings.max_event_bytes)
     if not event.needs_turn:
         return await _answer_here(event, runtime)
+    if event.thread_id is not None and event.type != CREATE:
+        await runtime.reads.check_thread(event.thread_id, tenant=event.tenant, user=event.userid)
     accepted = await accept_one(event, runtime)
     if accepted.duplicate:
         await check_same_request(event, runtime)

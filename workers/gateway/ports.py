@@ -64,6 +64,7 @@ class ReadRequests(Protocol):
     """Answers the requests that need no worker: reads, titles, feedback, attachments' metadata, deletion."""
 
     async def answer(self, request: bytes, *, tenant: str, user: str, event_id: str) -> bytes: ...
+    async def check_thread(self, thread_id: str, *, tenant: str, user: str) -> None: ...
 
 
 class Pingable(Protocol):
