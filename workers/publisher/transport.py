@@ -80,5 +80,7 @@ def send_with_retries(transport: Transport, batch: Sequence[Prepared], schedule:
             failures += 1
             pause = schedule.pause_seconds(failures)
             if time.monotonic() + pause >= deadline:
-                raise PublishError(f"no broker after {failures} tries: {error}") from error
+                raise PublishError(
+                    f"no broker after {failures} tries: {error}. Is it up, and the URL right? Publishing again is safe"
+                ) from error
             time.sleep(pause)
