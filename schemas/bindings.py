@@ -68,7 +68,11 @@ def _with_problems(fields: dict[str, Any], problems: list[FieldProblem]) -> Even
 
 
 def parse_batch(
-    raw: bytes, *, max_bytes: int, max_event_bytes: int = MAX_EVENT_BYTES
+    raw: bytes,
+    *,
+    max_bytes: int,
+    max_event_bytes: int = MAX_EVENT_BYTES,
+    sender: Mapping[str, Any] | None = None,
 ) -> list[Event | InvalidEventError]:
     """Check a batch. An event that cannot be taken leaves its error at its place, the others are not held up.
 
@@ -76,6 +80,7 @@ def parse_batch(
         raw: a JSON list of events in structured mode.
         max_bytes: bound of the whole batch.
         max_event_bytes: bound of each event.
+        sender: attributes that are known of whoever sent it; they replace what the events say.
 
     Raises:
         InvalidEventError: the batch itself cannot be read, or is too long.
@@ -88,7 +93,9 @@ def parse_batch(
         raise InvalidEventError([FieldProblem("batch", problem.message) for problem in error.problems]) from None
     if not isinstance(values, list) or len(values) > MAX_BATCH_EVENTS:
         raise InvalidEventError([FieldProblem("batch", f"must be a JSON list of at most {MAX_BATCH_EVENTS} events")])
-    return [_one(value, max_event_bytes) for value in values]
+    return [
+        _one({**value, **sender} if sender and isinstance(value, dict) else value, max_event_bytes) for value in values
+    ]
 
 
 def _one(value: Any, max_bytes: int) -> Event | InvalidEventError:

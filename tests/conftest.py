@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import hypothesis
 import pytest
@@ -64,7 +65,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(skip)
 
 
-def leave_out(service: str) -> None:
+def leave_out(service: str) -> NoReturn:
     """Skip, and say what is missing; in CI (REQUIRE_SERVICES=1) that is a failure."""
     message = f"left out: {service} is neither installed nor reachable"
     if services.REQUIRED:

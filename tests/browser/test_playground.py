@@ -1,13 +1,11 @@
 """The playground in a real Chromium, with a real gateway, worker and Redis behind it."""
 
 import re
-import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser, Page, Playwright, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 
-from tests.conftest import leave_out
 from tests.deployment import Deployment
 
 pytestmark = [pytest.mark.redis, pytest.mark.browser]
@@ -20,24 +18,6 @@ KEEP_STATUSES = """
     const status = document.getElementById("status");
     new MutationObserver(() => window.statuses.push(status.textContent)).observe(status, { childList: true });
 """
-
-
-@pytest.fixture
-def deployment(redis_url: str, sqlite_url: str) -> Iterator[Deployment]:
-    with Deployment(redis_url, sqlite_url) as deployment:
-        yield deployment
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        leave_out("Chromium")
-    playwright: Playwright
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        await browser.close()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from workers.gateway import chatkit, dead, events, health, playground, problem, sessions
+from workers.gateway import chatkit, dead, events, health, page, playground, problem, sessions, threads
 from workers.gateway.ports import GatewayRuntime
 from workers.settings import Settings, load_settings
 
@@ -37,7 +37,7 @@ def create_app(settings: Settings | None = None, *, runtime: GatewayRuntime | No
         separate_input_output_schemas=False,
     )
     problem.install(app)
-    for module in (chatkit, events, dead, sessions, health):
+    for module in (chatkit, events, threads, dead, sessions, health, page):
         app.include_router(module.router)
     if settings.playground:
         app.include_router(playground.router)

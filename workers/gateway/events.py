@@ -12,8 +12,9 @@ from schemas.events import Event
 from schemas.outcome import CancelReason
 from schemas.records import Acceptance, EventStatus
 from workers.gateway.acceptance import accept_all, acceptance_of
-from workers.gateway.auth import AnyCaller, AnyService, Runtime, Service, may_listen, owned_status
-from workers.gateway.cloudevents import receive
+from workers.gateway.auth import AnyCaller, Runtime, Service, may_listen, owned_status
+from workers.gateway.cloudevents import Received, receive
+from workers.gateway.page_events import receive_from_page
 from workers.gateway.ports import GatewayRuntime
 from workers.gateway.problem import ProblemError, invalid, not_found, retry_after, too_many
 from workers.gateway.sse import open_stream
@@ -39,9 +40,15 @@ Answers = dict[int, Accepted | Refused]
 
 
 @router.post("", summary="Publish one event or a batch", response_model=Acceptance, status_code=202, openapi_extra=BODY)
-async def publish(request: Request, runtime: Runtime, _: AnyService) -> Response:
-    """CloudEvents 1.0 in structured, batched or binary mode. 202 when anything is new, 200 when all was known."""
-    received = await receive(request, runtime.settings.max_event_bytes)
+async def publish(request: Request, runtime: Runtime, caller: AnyCaller) -> Response:
+    """CloudEvents 1.0 in structured, batched or binary mode. 202 when anything is new, 200 when all was known.
+
+    With a client secret: a batch of `chatkit.ui.*` events, whose user, tenant and source are those of the secret.
+    """
+    if isinstance(caller, Service):
+        received = await receive(request, runtime.settings.max_event_bytes)
+    else:
+        received = Received(await receive_from_page(request, caller), is_batch=True)
     answers = await _accept(received.events, runtime)
     if received.is_batch:
         return _batch_answer(received.events, answers)

@@ -129,7 +129,7 @@ async def test_publishing_needs_a_service_key(client: httpx.AsyncClient, header:
     assert (answer.status_code, answer.json()["code"]) == (401, "token_invalid")
 
 
-async def test_a_client_secret_publishes_nothing(client: httpx.AsyncClient, stage: Stage) -> None:
+async def test_a_client_secret_publishes_no_event_but_those_of_a_page(client: httpx.AsyncClient, stage: Stage) -> None:
     answer = await client.post("/v1/events", json=raw_event(), headers=stage.bearer())
     assert answer.status_code == 401
 

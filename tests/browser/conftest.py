@@ -1,0 +1,28 @@
+"""Chromium, and a deployment for it."""
+
+import shutil
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from playwright.async_api import Browser, Playwright, async_playwright
+
+from tests.conftest import leave_out
+from tests.deployment import Deployment
+
+
+@pytest.fixture
+def deployment(redis_url: str, sqlite_url: str) -> Iterator[Deployment]:
+    with Deployment(redis_url, sqlite_url) as deployment:
+        yield deployment
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        leave_out("Chromium")
+    playwright: Playwright
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        await browser.close()
