@@ -9,6 +9,9 @@ from workers.testing.provider_steps import Failed, Incomplete, Refusal, Step, Te
 
 Json = dict[str, Any]
 
+CUT_WORD = "broken "
+"""What the model says, again and again, in an answer that does not come to its end."""
+
 
 def events_of(step: Step, number: int) -> Iterator[Json]:
     """The events of a response, numbered; a fault streams a message of ten words and never completes it."""
@@ -24,7 +27,7 @@ def _unnumbered(step: Step, number: int) -> Iterator[Json]:
         yield from _refusal(step, output)
         yield {"type": "response.completed", "response": _response(number, "completed", output)}
         return
-    text = step.text if isinstance(step, Text) else step.say if isinstance(step, Tool) else "broken " * 10
+    text = step.text if isinstance(step, Text) else step.say if isinstance(step, Tool) else CUT_WORD * 10
     if text:
         item_id = f"msg_provider_{number}"
         yield from _message(item_id, text)

@@ -38,6 +38,7 @@ from workers.chaos.records import (
     Stored,
 )
 from workers.chaos.story import CaseText, Kind
+from workers.testing.provider_wire import CUT_WORD
 
 Plant = Callable[[CleanRun], CleanRun]
 TWO = CaseText("two", Kind.PLAIN, 12)
@@ -185,6 +186,15 @@ def test_what_a_client_missed_that_left_is_no_violation() -> None:
     run.drop(Ended, of(SECOND)).add(Left("c1", SECOND, 16, meant=True))
     assert finding(run, 2).verdict is Verdict.PASS
     assert finding(run, 5).verdict is Verdict.PASS
+
+
+def test_what_a_failed_attempt_said_may_stay_when_the_event_is_cancelled_before_the_next() -> None:
+    cut = CUT_WORD * 2
+    run = _store(clean_run(), "stopped", cut)
+    run.change(Frame, lambda f: f.id == "3-2", data=json.dumps(delta("m", cut)))
+    assert finding(run, 2).verdict is Verdict.PASS
+    run.change(Status, of(STOPPED), state="done").change(Ended, of(STOPPED), state="done")
+    assert finding(run, 2).verdict is Verdict.FAIL
 
 
 def test_an_event_is_excused_only_if_redis_writes_once_a_second_and_was_killed_just_then() -> None:

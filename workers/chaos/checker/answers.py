@@ -9,6 +9,7 @@ from workers.chaos.plan import FaultKind
 from workers.chaos.records import Case, ModelCall, Stored
 from workers.chaos.screen import Screen
 from workers.chaos.story import CaseText
+from workers.testing.provider_wire import CUT_WORD
 
 ENDED = frozenset({"done", "dropped", "cancelled", "dead"})
 EVERYSEC_SECONDS = 2.0
@@ -100,10 +101,17 @@ def _faults_of(seen: _Seen, case: Case, state: str, evidence: Evidence) -> Itera
         return
     if state == "done" and text != reference:
         yield f"{name}: {seen.client} saw {difference(reference, text)}"
-    elif state == "cancelled" and not reference.startswith(text):
+    elif state == "cancelled" and not reference.startswith(_before_the_cut(text)):
         yield f"{name}, cancelled: {seen.client} saw {difference(reference[: len(text)], text)}"
     elif state in ("dead", "dropped") and text:
         yield f"{name} is {state}, and {seen.client} still sees {text[:40]!r}"
+
+
+def _before_the_cut(text: str) -> str:
+    """Without what a failed attempt has said: a cancel that comes before the next attempt keeps what was shown."""
+    while text.endswith(CUT_WORD):
+        text = text.removesuffix(CUT_WORD)
+    return text
 
 
 def _store_faults(case: Case, state: str, seen: list[_Seen], stored: list[str], evidence: Evidence) -> Iterator[str]:
