@@ -2,13 +2,15 @@
 
 import itertools
 import queue
+import re
 import sys
 import threading
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic_core import from_json
 
@@ -16,8 +18,8 @@ from workers.cli.command import CommandFailedError
 
 MAX_BATCH = 500
 DONE = None
-PRETTY = (b"{", b"[")
-"""How a document begins that was written for people."""
+PRETTY = re.compile(rb'\s*(?:\{[ \t]*\r?\n\s*"|\[[ \t]*\r?\n\s*[{\[])')
+"""How a document begins that was written for people: a bracket alone on its line, and what is in it on the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +38,11 @@ def read_lines(path: str) -> Iterator[Line]:
     """
     try:
         with sys.stdin.buffer if path == "-" else Path(path).open("rb") as file:
+            if PRETTY.match(
+                cast("BufferedReader", file).peek()
+            ):  # else each of its lines would be told that it is not JSON
+                raise CommandFailedError(f"{path}: is one JSON document on many lines: give each event on one line")
             for number, line in enumerate(file, 1):
-                if number == 1 and line.strip() in PRETTY:  # else each of its lines would be told that it is not JSON
-                    raise CommandFailedError(f"{path}: is one JSON document on many lines: give each event on one line")
                 if line.strip():
                     yield Line(f"line {number}", line.strip())
     except OSError as error:
