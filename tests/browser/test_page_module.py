@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from schemas.ui import UI_EVENTS
 from tests.browser.readme_page import ReadmePage, open_page
 from tests.deployment import SERVICE, Deployment
 from tests.eventually import eventually
+from tests.integration.tcp_proxy import TcpProxy
 from workers.gateway.requests import source_of
 from workers.sessions.tokens import Identity
 
@@ -60,6 +62,15 @@ async def beginning_of(request: Request) -> dict[str, Any]:
 
 async def beginning(page: Page) -> None:
     await expect(page.locator(".assistant_message")).to_contain_text("word word word", timeout=20_000)
+
+
+async def talking(deployment: Deployment, browser: Browser) -> ReadmePage:
+    """The page in the middle of a slow answer."""
+    worker(deployment, slow=True)
+    opened = await open_page(browser, deployment.gateway())
+    await opened.say("hello")
+    await beginning(opened.page)
+    return opened
 
 
 async def test_the_page_of_the_readme_talks(deployment: Deployment, browser: Browser) -> None:
@@ -127,10 +138,7 @@ async def test_a_message_whose_answer_was_lost_is_sent_again_with_its_key(
 async def test_a_running_turn_is_followed_after_a_reload_and_fetched_at_its_end(
     deployment: Deployment, browser: Browser
 ) -> None:
-    worker(deployment, slow=True)
-    opened = await open_page(browser, deployment.gateway())
-    await opened.say("hello")
-    await beginning(opened.page)
+    opened = await talking(deployment, browser)
     await opened.reload()
     await expect(opened.page.locator(".user_message")).to_have_text(["hello"])
     await answered(opened.page, ANSWER)
@@ -143,12 +151,13 @@ async def test_an_answer_whose_connection_breaks_is_fetched_without_a_reload(
     deployment: Deployment, browser: Browser
 ) -> None:
     worker(deployment, slow=True)
-    opened = await open_page(browser, deployment.gateway())
-    await opened.say("hello")
-    await beginning(opened.page)
-    await opened.page.context.set_offline(True)
-    await opened.page.context.set_offline(False)
-    await answered(opened.page, ANSWER)
+    with TcpProxy(urlsplit(deployment.gateway()).port or 0) as proxy:
+        opened = await open_page(browser, f"http://127.0.0.1:{proxy.port}")
+        await opened.say("hello")
+        await beginning(opened.page)
+        proxy.cut()
+        await answered(opened.page, ANSWER)
+        assert await opened.fetched() == 1
 
 
 async def test_an_answer_that_a_gateway_let_go_of_is_fetched_without_a_reload(
@@ -173,10 +182,7 @@ async def test_an_answer_that_a_gateway_let_go_of_is_fetched_without_a_reload(
 async def test_stop_ends_the_turn_that_this_page_or_the_one_before_it_began(
     deployment: Deployment, browser: Browser, reloaded: bool
 ) -> None:
-    worker(deployment, slow=True)
-    opened = await open_page(browser, deployment.gateway())
-    await opened.say("hello")
-    await beginning(opened.page)
+    opened = await talking(deployment, browser)
     if reloaded:
         await opened.reload()
         await expect(opened.page.locator(".user_message")).to_have_text(["hello"])
