@@ -30,6 +30,7 @@ from schemas.wording import bounded, problems_of
 
 __all__ = [
     "ACTION_SEND",
+    "CREATE",
     "DEFAULT_TENANT",
     "MAX_EVENT_BYTES",
     "PREFIX",
@@ -42,6 +43,7 @@ __all__ = [
     "decode_json",
     "event_id",
     "event_types",
+    "lane_of",
     "parse_event",
     "thread_id_of",
 ]
@@ -121,7 +123,7 @@ class Event(BaseModel):
     def lane(self) -> str:
         """`<tenant>/<thread id>`; without a thread `<tenant>/session:<session id, else user>`."""
         if self.thread_id is not None:
-            return f"{self.tenant}/{self.thread_id}"
+            return lane_of(self.tenant, self.thread_id)
         session = self.data.get("session_id") if self.is_ui or self.is_session else None
         return f"{self.tenant}/{SESSION_LANE}{session or self.userid}"
 
@@ -141,6 +143,11 @@ def event_id(source: str, id_: str) -> str:
     """`evt_` + 26 characters of base32 of SHA-256 of `source + "\\n" + id`."""
     digest = hashlib.sha256(f"{source}\n{id_}".encode()).digest()[:20]  # 26 characters need 17 of its bytes
     return "evt_" + base64.b32encode(digest).decode().lower()[:26]
+
+
+def lane_of(tenant: str, thread_id: str) -> str:
+    """The lane of a thread."""
+    return f"{tenant}/{thread_id}"
 
 
 def thread_id_of(create_event_id: str) -> str:

@@ -21,7 +21,7 @@ from schemas.chatkit import (
     UserMessageItem,
     frame_of,
 )
-from schemas.events import PREFIX, Event
+from schemas.events import CREATE, PREFIX, Event
 from schemas.outcome import Cancelled, CancelReason, Done, Outcome
 from workers.cancellation import take_cancellation
 from workers.chat.context import TurnContext
@@ -57,7 +57,6 @@ log = logging.getLogger(__name__)
 DATA, END = b"data: ", b"\n\n"
 STREAM_ERROR = b'{"type":"error","code":"stream.error"'
 FINAL = b'"allow_retry":false'
-CREATE = "chatkit.threads.create"
 ONCE_SHOWN = (b'{"type":"thread.created"', b'{"type":"thread.item.done"', b'{"type":"thread.item.removed"')
 """Frames that a second attempt may make again though nothing is replayed."""
 UNFIT = "the request does not fit the thread"

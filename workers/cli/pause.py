@@ -16,10 +16,10 @@ def command(output: Output, type_: str | None, tenant: str | None, queue: str | 
 
     Paused events are accepted and kept in order; what runs already goes on to its end.
     """
-    from schemas.names import NAME_PATTERN, NAME_RULE
+    from schemas.names import NAME_RULE, is_name
 
     # only here: what was paused under any name can be resumed
-    if tenant is not None and not NAME_PATTERN.fullmatch(tenant):
+    if tenant is not None and not is_name(tenant):
         raise click.UsageError(f"--tenant: must be {NAME_RULE}")
     what = named(type_, tenant, queue)
     if what is None:

@@ -38,9 +38,8 @@ def read_lines(path: str) -> Iterator[Line]:
     """
     try:
         with sys.stdin.buffer if path == "-" else Path(path).open("rb") as file:
-            if PRETTY.match(
-                cast("BufferedReader", file).peek()
-            ):  # else each of its lines would be told that it is not JSON
+            # else each of its lines would be told that it is not JSON
+            if PRETTY.match(cast("BufferedReader", file).peek()):
                 raise CommandFailedError(f"{path}: is one JSON document on many lines: give each event on one line")
             for number, line in enumerate(file, 1):
                 if line.strip():

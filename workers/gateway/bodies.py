@@ -44,6 +44,11 @@ async def read_json(request: Request, limit_bytes: int) -> Any:
         raise _of_body(error.problems) from None
 
 
+def media_type(request: Request) -> str:
+    """What the body is said to be, without parameters; empty when nothing is said."""
+    return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
 async def read_body(request: Request, limit_bytes: int) -> bytes:
     """The body.
 

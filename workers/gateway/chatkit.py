@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from schemas.chatkit import STREAMING_REQUESTS
-from schemas.events import PREFIX, Event
+from schemas.events import CREATE, PREFIX, Event
 from schemas.outcome import CancelReason, EventState
 from workers.gateway.acceptance import accept_one, check_same_request
 from workers.gateway.auth import Runtime, User, may_listen
@@ -24,7 +24,6 @@ from workers.streams.records import StreamEnd, StreamFrame
 router = APIRouter(tags=["chatkit"])
 
 EVENT_ID_HEADER = "X-Event-Id"
-CREATE = f"{PREFIX}threads.create"
 
 
 @router.post("/chatkit", summary="One request of the ChatKit protocol")

@@ -8,7 +8,7 @@ from fastapi import Request
 from schemas.bindings import BATCH_TYPE, STRUCTURED_TYPE, is_binary, parse_batch, parse_binary
 from schemas.errors import InvalidEventError
 from schemas.events import Event, parse_event
-from workers.gateway.bodies import read_body
+from workers.gateway.bodies import media_type, read_body
 from workers.gateway.problem import ProblemError
 
 MAX_BATCH_BYTES = 16 * 1024 * 1024
@@ -29,7 +29,7 @@ async def receive(request: Request, max_event_bytes: int) -> Received:
         InvalidEventError: the one event, or the batch as a whole, cannot be taken.
         ProblemError: 415, another content type.
     """
-    media = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    media = media_type(request)
     if media == BATCH_TYPE:
         most = max(MAX_BATCH_BYTES, max_event_bytes)
         batch = parse_batch(await read_body(request, most), max_bytes=most, max_event_bytes=max_event_bytes)

@@ -13,7 +13,7 @@ from schemas.outcome import CancelReason
 from schemas.records import Acceptance, EventStatus
 from workers.gateway.acceptance import accept_all, acceptance_of
 from workers.gateway.auth import AnyCaller, Runtime, Service, may_listen, owned_status
-from workers.gateway.cloudevents import Received, receive
+from workers.gateway.cloudevents import receive
 from workers.gateway.page_events import receive_from_page
 from workers.gateway.ports import GatewayRuntime
 from workers.gateway.problem import ProblemError, invalid, not_found, retry_after, too_many
@@ -48,7 +48,7 @@ async def publish(request: Request, runtime: Runtime, caller: AnyCaller) -> Resp
     if isinstance(caller, Service):
         received = await receive(request, runtime.settings.max_event_bytes)
     else:
-        received = Received(await receive_from_page(request, caller), is_batch=True)
+        received = await receive_from_page(request, caller)
     answers = await _accept(received.events, runtime)
     if received.is_batch:
         return _batch_answer(received.events, answers)

@@ -7,7 +7,8 @@ from fastapi import Request
 from schemas.bindings import BATCH_TYPE, parse_batch
 from schemas.errors import FieldProblem, InvalidEventError
 from schemas.events import UI_PREFIX, Event
-from workers.gateway.bodies import read_body
+from workers.gateway.bodies import media_type, read_body
+from workers.gateway.cloudevents import Received
 from workers.gateway.problem import unauthorized
 from workers.gateway.requests import source_of
 from workers.sessions.tokens import Identity, TokenCode
@@ -16,15 +17,14 @@ MAX_PAGE_BATCH_BYTES = 256 * 1024
 """Fifty events, as the page helper sends them at most, take a tenth of it."""
 
 
-async def receive_from_page(request: Request, identity: Identity) -> list[Event | InvalidEventError]:
+async def receive_from_page(request: Request, identity: Identity) -> Received:
     """Read and check a batch. What an event says about its sender is replaced by what the token says.
 
     Raises:
         InvalidEventError: the batch as a whole cannot be taken.
         ProblemError: 401, it is no batch: what else is published needs a service key.
     """
-    media = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if media != BATCH_TYPE:
+    if media_type(request) != BATCH_TYPE:
         raise unauthorized(TokenCode.INVALID, f"a service key is needed; a page sends {BATCH_TYPE} of {UI_PREFIX}*")
     sender: dict[str, Any] = {
         "source": source_of(identity),
@@ -33,7 +33,8 @@ async def receive_from_page(request: Request, identity: Identity) -> list[Event 
         "sessionid": identity.session_id,
     }
     body = await read_body(request, MAX_PAGE_BATCH_BYTES)
-    return [_taken(place, identity) for place in parse_batch(body, max_bytes=MAX_PAGE_BATCH_BYTES, sender=sender)]
+    places = parse_batch(body, max_bytes=MAX_PAGE_BATCH_BYTES, sender=sender)
+    return Received([_taken(place, identity) for place in places], is_batch=True)
 
 
 def _taken(place: Event | InvalidEventError, identity: Identity) -> Event | InvalidEventError:

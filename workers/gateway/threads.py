@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter
 
+from schemas.events import lane_of
 from schemas.names import Name
 from schemas.records import EventStatus
 from workers.gateway.auth import Runtime, User
@@ -17,7 +18,7 @@ MOST = 50
 async def events(thread_id: Name, runtime: Runtime, user: User) -> list[EventStatus]:
     """The caller's own events, in their order: none when nothing goes on, or the thread is somebody else's."""
     owner, found = Owner(user.tenant, user.user), []
-    for event_id in (await runtime.lanes.events_of(f"{user.tenant}/{thread_id}"))[:MOST]:
+    for event_id in (await runtime.lanes.events_of(lane_of(user.tenant, thread_id)))[:MOST]:
         known = await runtime.lanes.status(event_id)
         if known is not None and known[1] == owner:
             found.append(known[0])

@@ -1,31 +1,12 @@
-"""Every script says what it promises, and is found again after Redis forgot it."""
+"""A script is found again after Redis forgot it."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
 
-import workers.lanes
 from tests.lane_builders import Deployment, event
 from workers.lanes.scripts import Call, Script, ScriptRunner, script
-
-FOLDER = Path(workers.lanes.__file__).parent / "scripts"
-INCLUDED = {"clock", "fence", "frames", "ending", "dead", "paused", "window"}
-NAMES = sorted(path.stem for path in FOLDER.glob("*.lua") if path.stem not in INCLUDED)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_script_begins_with_its_promise_keys_arguments_and_reply(name: str) -> None:
-    header = [line for line in (FOLDER / f"{name}.lua").read_text().splitlines() if line.startswith("--")]
-    assert header[0].startswith(f"-- {name}: ")
-    for word in ("Promise:", "Keys:", "Arguments:", "Reply:"):
-        assert any(line.startswith(f"-- {word}") for line in header), word
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_no_include_is_left_open(name: str) -> None:
-    assert "--@include" not in script(name).source
 
 
 async def test_scripts_that_the_server_forgot_are_loaded_again(deployment: Deployment) -> None:
