@@ -12,6 +12,7 @@ from schemas.outcome import (
     Cancelled,
     CancelReason,
     DeadLettered,
+    Done,
     Dropped,
     EventState,
     Outcome,
@@ -31,18 +32,18 @@ from workers.lanes.lanes import Lanes
 from workers.lanes.patience import persistently
 from workers.lanes.ports import Waker
 from workers.lanes.records import Begun, NotBegun, Settled, Settlement, SettleRefused, Start
-from workers.policies.delivery import Delivery, StopSignal
+from workers.policies.delivery import Delivery, LastLook, StopSignal
 from workers.settle import Settler
 
 log = logging.getLogger(__name__)
 
-TAKE_BACK_SECONDS = 3.0
+LAST_LOOK_SECONDS = 3.0
 """How long the last look at an event that is given up may take: less than what is left of its lease."""
 
 OVER_TIME = "the task's time limit passed"
 
-TakingBack = Callable[[Delivery], Awaitable[Sequence[bytes]]]
-"""Gives the frames that remove from the screen what was shown of an answer that does not come."""
+LookingAgain = Callable[[Delivery], Awaitable[LastLook]]
+"""Looks at an event that is about to end without an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,12 @@ class EventRunner:
         waker: Waker,
         dispatcher: Dispatcher,
         settler: Settler,
-        take_back: TakingBack,
+        last_look: LookingAgain,
         ends: Ends,
     ) -> None:
         self._ends = ends
         self._lanes, self._keeper, self._waker = lanes, keeper, waker
-        self._dispatch, self._settler, self._take_back = dispatcher, settler, take_back
+        self._dispatch, self._settler, self._last_look = dispatcher, settler, last_look
 
     async def run(self, lane: str, event_id: str, over_time: Callable[[], bool] = lambda: False) -> Verdict:
         """Run what the wake-up points at, if it is still to be run.
@@ -135,7 +136,12 @@ class EventRunner:
             self._keeper.release(delivery.lease)
 
     async def _settle(self, delivery: Delivery, outcome: Outcome) -> Verdict:
-        frames = await self._taken_back(delivery) if isinstance(outcome, Dropped | DeadLettered | Cancelled) else ()
+        frames: Sequence[bytes] = ()
+        if isinstance(outcome, Dropped | DeadLettered | Cancelled):
+            look = await persistently(lambda: self._look_again(delivery), told="event_not_looked_at")
+            frames = look.frames
+            if look.answered and not isinstance(outcome, Cancelled):  # what a cancel keeps counts as an answer, too
+                outcome = Done()
         point = FailPoint.IN_DEAD_LETTER if isinstance(outcome, DeadLettered) else FailPoint.BEFORE_SETTLE
         failpoints.hit(point, subject=delivery.lease.event_id)
         settlement = self._settler.settlement(delivery, outcome, utc_now(), frames)
@@ -163,15 +169,18 @@ class EventRunner:
         self._ends.buried([settlement.dead] if settlement.dead and settled.state is EventState.DEAD else [])
         return settlement.outcome
 
-    async def _taken_back(self, delivery: Delivery) -> Sequence[bytes]:
-        """What goes before the closing frame. Fails open: the event must end, and a reload puts the screen right."""
+    async def _look_again(self, delivery: Delivery) -> LastLook:
+        """Fails open, since the event must end, and a reload puts the screen right; but for a state that is away, which
+        is waited for: without it there is no settling either."""
         try:
-            async with asyncio.timeout(TAKE_BACK_SECONDS):
-                return await self._take_back(delivery)
-        except Exception as error:  # noqa: BLE001  # the dead-letter net: else the event would come back for ever
+            async with asyncio.timeout(LAST_LOOK_SECONDS):
+                return await self._last_look(delivery)
+        except Exception as error:  # the dead-letter net: else the event would come back for ever
+            if isinstance(error, STATE_ERRORS) and type(error) is not TimeoutError:
+                raise
             event_id, name = delivery.lease.event_id, type(error).__name__
             log.warning("answer_not_taken_back", extra={"event_id": event_id, "error": name})
-            return ()
+            return LastLook()
 
 
 def event_of(begun: Begun) -> Event:

@@ -61,7 +61,8 @@ def asked(chat: Chat, event: Event) -> list[str]:
 
 async def given_up(chat: Chat, event: Event) -> None:
     """What a runner does for an event that ends without its answer."""
-    chat.recorder.streams[event.event_id] += await TakeBack(chat.database, chat.recorder)(chat.delivery(event))
+    look = await TakeBack(chat.database, chat.recorder)(chat.delivery(event))
+    chat.recorder.streams[event.event_id] += look.frames
 
 
 @WAYS

@@ -33,7 +33,7 @@ from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes
 from workers.lanes.records import Accepted, Settled, Settlement, SettleRefused, Start, Wake
 from workers.policies.compose import Handler
-from workers.policies.delivery import Delivery
+from workers.policies.delivery import Delivery, LastLook
 from workers.policies.rate_limit import InLine, Limits, Reserved
 from workers.runner import EventRunner, NothingToDo
 from workers.settings import Settings
@@ -56,7 +56,8 @@ class Bench:
         )
         self.keeper = LeaseKeeper(self.lanes, self.state, self.keys, lease=timedelta(seconds=10))
         self.woken: list[Wake] = []
-        self.taken_back: list[bytes] | Exception = []
+        self.looks: list[LastLook | Exception] = [LastLook()]
+        """What last looks find, one after another; the last one stays."""
         self.started = asyncio.Event()
 
     async def wake(self, wakes: Sequence[Wake]) -> None:
@@ -73,13 +74,14 @@ class Bench:
 
         dispatcher = Dispatcher(Settings.model_validate(settings), turns=noted, light=noted, limits=limits)
         return EventRunner(
-            self.lanes, self.keeper, self, dispatcher, Settler("w1"), self.take_back, no_floods(self.lanes, self)
+            self.lanes, self.keeper, self, dispatcher, Settler("w1"), self.last_look, no_floods(self.lanes, self)
         )
 
-    async def take_back(self, delivery: Delivery) -> Sequence[bytes]:
-        if isinstance(self.taken_back, Exception):
-            raise self.taken_back
-        return self.taken_back
+    async def last_look(self, delivery: Delivery) -> LastLook:
+        look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        if isinstance(look, Exception):
+            raise look
+        return look
 
     async def state_of(self, event: Event) -> EventState:
         found = await self.lanes.status(event.event_id)
@@ -186,20 +188,21 @@ async def test_an_event_in_any_script_is_run_as_it_was_accepted(bench: Bench) ->
 async def test_an_event_that_is_given_up_takes_back_what_it_has_shown_and_then_closes(
     bench: Bench, attributes: dict[str, str]
 ) -> None:
-    bench.taken_back = [b'{"removed":1}', b'{"removed":2}']
+    removals = [b'{"removed":1}', b'{"removed":2}']
+    bench.looks = [LastLook(removals)]
     event = create_event(**attributes)
     await bench.accept(event)
     assert isinstance(await bench.runner(fails_for_good).run(event.lane, event.event_id), DeadLettered | Dropped)
     entries: Any = await bench.state.xrange(bench.keys.stream(event.lane, event.event_id))
     frames = [entry[b"d"] for _, entry in entries if b"d" in entry]
-    assert frames[:-1] == bench.taken_back
+    assert frames[:-1] == removals
     assert frames[-1].startswith(b'{"type":"error"')
 
 
 async def test_an_event_that_is_given_up_ends_even_if_nothing_can_be_taken_back(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bench.taken_back = DatabaseError("away")
+    bench.looks = [DatabaseError("away")]
     event = create_event()
     await bench.accept(event)
     assert isinstance(await bench.runner(fails_for_good).run(event.lane, event.event_id), DeadLettered)
@@ -207,8 +210,30 @@ async def test_an_event_that_is_given_up_ends_even_if_nothing_can_be_taken_back(
     assert [record.message for record in caplog.records] == ["answer_not_taken_back"]
 
 
+async def test_an_event_that_is_given_up_waits_with_its_last_look_for_a_state_that_is_away(bench: Bench) -> None:
+    removals = [b'{"removed":1}']
+    bench.looks = [StateConnectionError("gone"), LastLook(removals)]
+    event = create_event()
+    await bench.accept(event)
+    assert isinstance(await bench.runner(fails_for_good).run(event.lane, event.event_id), DeadLettered)
+    entries: Any = await bench.state.xrange(bench.keys.stream(event.lane, event.event_id))
+    assert [entry[b"d"] for _, entry in entries if b"d" in entry][:-1] == removals
+
+
+@pytest.mark.parametrize("attributes", [{}, {"expirytime": "2020-01-01T00:00:00Z"}])
+async def test_an_event_whose_answer_was_stored_by_a_worker_that_then_died_is_done(
+    bench: Bench, attributes: dict[str, str]
+) -> None:
+    bench.looks = [LastLook(answered=True)]
+    event = create_event(**attributes)
+    await bench.accept(event)
+    assert await bench.runner(fails_for_good).run(event.lane, event.event_id) == Done()
+    assert await bench.state_of(event) is EventState.DONE
+
+
 async def test_what_a_cancel_leaves_on_the_screen_and_nowhere_else_is_taken_back(bench: Bench) -> None:
-    bench.taken_back = [b'{"removed":1}']
+    removals = [b'{"removed":1}']
+    bench.looks = [LastLook(removals)]
     event = create_event()
     await bench.accept(event)
     running = asyncio.create_task(bench.runner(hangs).run(event.lane, event.event_id))
@@ -217,7 +242,7 @@ async def test_what_a_cancel_leaves_on_the_screen_and_nowhere_else_is_taken_back
     await bench.keeper.renew()
     assert await running == Cancelled(CancelReason.USER)
     entries: Any = await bench.state.xrange(bench.keys.stream(event.lane, event.event_id))
-    assert [entry[b"d"] for _, entry in entries if b"d" in entry] == bench.taken_back
+    assert [entry[b"d"] for _, entry in entries if b"d" in entry] == removals
 
 
 async def test_a_cancel_stops_a_turn_that_hangs(bench: Bench) -> None:

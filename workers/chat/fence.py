@@ -19,10 +19,15 @@ class AnsweredError(Exception):
     """The final answer of this event is stored already: there is nothing to run."""
 
 
+def is_answered(connection: Connection, owner: Owner, event_id: str) -> bool:
+    """Whether the final answer of this event is stored."""
+    mine = and_(turns.c.tenant == owner.tenant, turns.c.event_id == event_id)
+    return connection.execute(select(turns.c.thread_id).where(mine)).first() is not None
+
+
 def check_unanswered(connection: Connection, owner: Owner, event_id: str) -> None:
     """Raises AnsweredError."""
-    mine = and_(turns.c.tenant == owner.tenant, turns.c.event_id == event_id)
-    if connection.execute(select(turns.c.thread_id).where(mine)).first() is not None:
+    if is_answered(connection, owner, event_id):
         raise AnsweredError(event_id)
 
 

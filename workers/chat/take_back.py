@@ -7,7 +7,8 @@ from chatkit.store import NotFoundError
 from sqlalchemy import Connection
 
 from schemas.chatkit import ThreadItemRemovedEvent, ThreadMetadata, frame_of
-from workers.chat import rows
+from schemas.events import Event
+from workers.chat import fence, rows
 from workers.chat.database import Database
 from workers.chat.fence import AnsweredError
 from workers.chat.partial import Shown, shown_by, updated_frame
@@ -17,13 +18,14 @@ from workers.chat.sign_in_lock import is_locked, unlock
 from workers.chat.store import SqlStore
 from workers.chat.unit_of_work import TurnStore
 from workers.lanes.records import Owner
-from workers.policies.delivery import Delivery
+from workers.policies.delivery import Delivery, LastLook
 
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """What the database has of an event's thread."""
+    """What the database has of an event and its thread."""
 
+    answered: bool
     thread: ThreadMetadata | None
     item_ids: frozenset[str]
 
@@ -35,8 +37,9 @@ class TakeBack:
         self._database, self._frames = database, frames
         self._player = ReadServer(SqlStore(database))
 
-    async def __call__(self, delivery: Delivery) -> list[bytes]:
-        """Frames that remove each item that was shown and is not stored, and free the composer if it was locked.
+    async def __call__(self, delivery: Delivery) -> LastLook:
+        """Frames that remove each item that was shown and is not stored, and free the composer if it was locked; and
+        whether the event is answered after all.
 
         Raises:
             DatabaseError: the database is away.
@@ -47,15 +50,15 @@ class TakeBack:
         thread_id = event.thread_id
         frames = await self._frames.shown(delivery) if thread_id is not None else ()
         if thread_id is None or not frames:
-            return []
+            return LastLook()
         shown = shown_by(frames, self._player)
         ids, owner = [*shown.done, *shown.pending], Owner(event.tenant, event.userid)
-        stored = await self._database.read(lambda connection: _look(connection, owner, thread_id, ids))
+        stored = await self._database.read(lambda connection: _look(connection, owner, event, thread_id, ids))
         gone = [item_id for item_id in ids if item_id not in stored.item_ids]
         removed = [frame_of(ThreadItemRemovedEvent(item_id=item_id)) for item_id in gone]
         if stored.thread is None:
-            return removed
-        return [*removed, *await self._unlocked(delivery, stored.thread, shown)]
+            return LastLook(removed, stored.answered)
+        return LastLook([*removed, *await self._unlocked(delivery, stored.thread, shown)], stored.answered)
 
     async def _unlocked(self, delivery: Delivery, thread: ThreadMetadata, shown: Shown) -> list[bytes]:
         """The event waits for no sign-in any more, and so does its thread."""
@@ -70,9 +73,10 @@ class TakeBack:
         return [updated_frame(thread, self._player)] if shown.is_locked else []
 
 
-def _look(connection: Connection, owner: Owner, thread_id: str, ids: list[str]) -> _Stored:
+def _look(connection: Connection, owner: Owner, event: Event, thread_id: str, ids: list[str]) -> _Stored:
+    answered = fence.is_answered(connection, owner, event.event_id)
     item_ids = frozenset(rows.stored_ids(connection, owner, thread_id, ids))
     try:
-        return _Stored(rows.load_thread(connection, owner, thread_id), item_ids)
+        return _Stored(answered, rows.load_thread(connection, owner, thread_id), item_ids)
     except NotFoundError:
-        return _Stored(None, item_ids)
+        return _Stored(answered, None, item_ids)

@@ -1,7 +1,7 @@
 """What a policy and a handler are given: one event, leased to this worker."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -81,3 +81,16 @@ class Delivery:
     redriven: bool = False
     stop: StopSignal = field(default_factory=StopSignal)
     use: ModelUse = field(default_factory=ModelUse)
+
+
+@dataclass(frozen=True, slots=True)
+class LastLook:
+    """What is found of an event that is about to end without an answer.
+
+    Args:
+        frames: what takes back from the screen what is not stored.
+        answered: its answer is stored, and so was shown before: whoever stored it died before it could say so.
+    """
+
+    frames: Sequence[bytes] = ()
+    answered: bool = False
