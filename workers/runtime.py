@@ -11,6 +11,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from workers.agents.addresses import Addresses, Hosts
 from workers.agents.models import build_model
 from workers.agents.responder import AgentResponder
 from workers.agents.services import load_services
@@ -177,6 +178,7 @@ async def turn_runtime(
             stack.push_async_callback(model.close)
             teams[model_name] = build_team(model, services)
 
+        addresses = Addresses(Hosts.of(settings.image_domains), Hosts.of(settings.link_domains))
         streams = TurnStreams(writer, core.state, core.keys)
         store = store_of(settings, core.state)
         sessions = AskedSessions(store)
@@ -184,7 +186,7 @@ async def turn_runtime(
         light = LightHandler(core.database, SessionEvents(provider), sessions)
         turns = TurnHandler(
             core.database,
-            AgentResponder(teams[settings.model], others=teams),
+            AgentResponder(teams[settings.model], others=teams, addresses=addresses),
             streams,
             longest=timedelta(seconds=settings.turn_seconds),
             on_stale=partial(refusals.note, "store"),

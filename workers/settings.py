@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 ENV_PREFIX = "CHATKIT_"
 MASK = "********"
 ORIGIN = r"https://[A-Za-z0-9.-]+(:\d{1,5})?"
+DOMAIN = r"(\*|(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*)"
+DOMAINS = rf"^\s*({DOMAIN}(\s*,\s*{DOMAIN})*)?\s*$"
+DOMAINS_FORM = "names of servers with commas (`cdn.example.com, *.example.org`), or `*` for any"
 MAX_SHOWN = 40
 """Characters of a wrong value that its error line repeats."""
 
@@ -95,6 +98,8 @@ class Settings(BaseSettings):
     prefix: Annotated[
         str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$"), Accepts("1 to 32 letters, digits, dots, dashes or underscores")
     ] = "ck"
+    image_domains: Annotated[str, Field(pattern=DOMAINS), Accepts(DOMAINS_FORM)] = ""
+    link_domains: Annotated[str, Field(pattern=DOMAINS), Accepts(DOMAINS_FORM)] = "*"
     log_level: Annotated[
         str, Field(pattern=r"^(DEBUG|INFO|WARNING|ERROR)$"), Accepts("DEBUG, INFO, WARNING or ERROR")
     ] = "INFO"

@@ -27,12 +27,14 @@ from schemas.chatkit import (
     ThreadItemUpdatedEvent,
     ThreadStreamEvent,
 )
+from workers.agents.addresses import Addresses
 from workers.agents.classify import classify
 from workers.agents.conversion import Conversion
 from workers.agents.feed import CURRENT_FEED, ModelEvent, Shows, StepEnd, TurnFeed
 from workers.agents.history import HistoryConverter
 from workers.agents.hops import MAX_HOPS, HopLimit
 from workers.agents.item_ids import MessageIds
+from workers.agents.output import OutputFilter
 from workers.agents.ports import Journal, Turn
 from workers.agents.team import Team
 
@@ -56,12 +58,14 @@ class AgentResponder:
         others: the same agents on another model, by its name, for turns that are to use that one.
         max_steps: model calls per turn; one more ends the turn with a message instead of an error.
         max_hops: handoffs per turn; one more is a LoopError.
+        addresses: what answers may point to.
     """
 
     team: Team
     max_steps: int = MAX_STEPS
     max_hops: int = MAX_HOPS
     others: Mapping[str, Team] = field(default_factory=dict)
+    addresses: Addresses = field(default_factory=Addresses)
 
     async def respond(
         self, agent_context: AgentContext[Any], items: Sequence[ThreadItem], active_agent: str | None
@@ -84,7 +88,7 @@ class AgentResponder:
         run: RunResultStreaming | None = None
         try:
             run = self._start(feed, agent_context, await HISTORY.to_agent_input(list(items)), active_agent)
-            async with aclosing(_frames(agent_context, feed, ids)) as frames:
+            async with aclosing(_frames(agent_context, feed, ids, OutputFilter(self.addresses))) as frames:
                 async for frame in frames:
                     yield frame
         except MaxTurnsExceeded:
@@ -121,7 +125,7 @@ class AgentResponder:
 
 
 async def _frames(
-    context: AgentContext[Any], feed: TurnFeed, ids: MessageIds
+    context: AgentContext[Any], feed: TurnFeed, ids: MessageIds, output: OutputFilter
 ) -> AsyncGenerator[ThreadStreamEvent, None]:
     """The frames of a turn in order, each step kept when all of it has been handed on."""
     conversion, items, turn = Conversion(context), StepItems(), context.request_context
@@ -131,9 +135,10 @@ async def _frames(
                 await _keep(event, turn.journal, items)
                 continue
             turn.replaying = event.replayed
-            for frame in await _frames_of(event, conversion, ids):
-                items.note(event.step, frame)
-                yield frame
+            for made in await _frames_of(event, conversion, ids):
+                for frame in output(made):
+                    items.note(event.step, frame)
+                    yield frame
         turn.replaying = False
         for frame in await conversion.finish():
             yield frame
