@@ -41,6 +41,7 @@ from workers.lanes.rounds import Rounds
 from workers.lanes.sweeper import Sweeper
 from workers.light_turn import LightTurn
 from workers.limits.desk import LONGEST_PAUSE, LimitDesk
+from workers.limits.door import Door
 from workers.limits.limiter import Limiter
 from workers.operator_cancel import OperatorCancel
 from workers.quarantine import Quarantine
@@ -113,6 +114,7 @@ class GatewayParts:
     state: State
     lanes: Lanes
     limiter: Limiter
+    door: Door
     database: Database
     waker: CeleryWaker
     reader: FrameReader
@@ -272,6 +274,7 @@ async def gateway_runtime(core: Core) -> AsyncIterator[GatewayParts]:
             state=core.state,
             lanes=core.lanes,
             limiter=Limiter(core.state, core.keys),
+            door=Door(core.state, core.keys, settings.user_rate),
             database=core.database,
             waker=core.waker,
             reader=reader,

@@ -22,6 +22,7 @@ from schemas.events import PREFIX as TYPE_PREFIX
 from workers.errors import SettingsError
 from workers.failpoints import VARIABLE as FAILPOINTS
 from workers.setting_types import FILTER_FORM, LIMITS_FORM, POLICIES_FORM, Accepts, EventFilter, Limits, TaskPolicy
+from workers.transport import HTTPS_FORM, is_safe
 
 log = logging.getLogger(__name__)
 
@@ -103,12 +104,20 @@ class Settings(BaseSettings):
     log_level: Annotated[
         str, Field(pattern=r"^(DEBUG|INFO|WARNING|ERROR)$"), Accepts("DEBUG, INFO, WARNING or ERROR")
     ] = "INFO"
+    user_rate: Annotated[int, Field(ge=0, le=1_000_000)] = 1200
+    public_url: Annotated[
+        str | None, Field(pattern=r"^https?://[A-Za-z0-9.-]+(:\d{1,5})?/?$"), Accepts(HTTPS_FORM + ", without a path")
+    ] = None
     playground: Annotated[bool, Accepts("1 or 0, true or false")] = True
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 200
 
     openai_api_key: SecretStr | None = Field(default=None, validation_alias=AliasChoices("OPENAI_API_KEY"))
-    openai_base_url: str | None = Field(default=None, validation_alias=AliasChoices("OPENAI_BASE_URL"))
-    sentry_dsn: SecretStr | None = Field(default=None, validation_alias=AliasChoices("SENTRY_DSN"))
+    openai_base_url: Annotated[str | None, Accepts(HTTPS_FORM)] = Field(
+        default=None, validation_alias=AliasChoices("OPENAI_BASE_URL")
+    )
+    sentry_dsn: Annotated[SecretStr | None, Accepts(HTTPS_FORM)] = Field(
+        default=None, validation_alias=AliasChoices("SENTRY_DSN")
+    )
 
     @field_validator("broker_url", "state_url", "database_url")
     @classmethod
@@ -118,6 +127,19 @@ class Settings(BaseSettings):
             urlsplit(value).port  # noqa: B018  # raises
         except ValueError:
             raise ValueError("its host and port cannot be read (a password may have to be percent-encoded)") from None
+        return value
+
+    @field_validator("openai_base_url", "sentry_dsn", "public_url")
+    @classmethod
+    def _encrypted(cls, value: Any) -> Any:
+        """What goes there is conversations, errors and tokens."""
+        url = value.get_secret_value() if isinstance(value, SecretStr) else value
+        try:
+            safe = url is None or is_safe(url)
+        except ValueError:
+            safe = False
+        if not safe:
+            raise ValueError("outside of this machine only HTTPS is taken")
         return value
 
     @field_validator("limits", "event_filter", "task_policies", mode="before")

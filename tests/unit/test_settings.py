@@ -6,7 +6,8 @@ import pytest
 
 from workers.errors import SettingsError
 from workers.setting_types import Limits, UserLimits
-from workers.settings import Settings, load_settings, masked_url, unknown_variables, variable_of
+from workers.settings import DOMAINS_FORM, Settings, load_settings, masked_url, unknown_variables, variable_of
+from workers.transport import HTTPS_FORM
 
 
 @pytest.fixture
@@ -46,6 +47,16 @@ def refusal(environment: pytest.MonkeyPatch, variables: Mapping[str, str]) -> st
         ("CHATKIT_SERVICES", "shop", '"shop" is not accepted: use module:name of what makes the services'),
         ("CHATKIT_LOG_LEVEL", "loud", '"loud" is not accepted: use DEBUG, INFO, WARNING or ERROR'),
         ("CHATKIT_PLAYGROUND", "perhaps", '"perhaps" is not accepted: use 1 or 0, true or false'),
+        *[
+            (variable, value, f"outside of this machine only HTTPS is taken: use {HTTPS_FORM}{more}")
+            for variable, value, more in [
+                ("OPENAI_BASE_URL", "http://models.internal:8000/v1", ""),
+                ("OPENAI_BASE_URL", "http://127.0.0.1.evil.example/v1", ""),
+                ("SENTRY_DSN", "http://key@sentry.internal/1", ""),
+                ("CHATKIT_PUBLIC_URL", "http://chat.example", ", without a path"),
+            ]
+        ],
+        ("CHATKIT_IMAGE_DOMAINS", "https://x", f'"https://x" is not accepted: use {DOMAINS_FORM}'),
         (
             "CHATKIT_LIMITS",
             "/no/such/file",
@@ -152,3 +163,11 @@ def test_an_unknown_variable_warns_once(environment: pytest.MonkeyPatch, caplog:
 )
 def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
     assert masked_url(url) == shown
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9000/v1", "http://localhost/v1", "http://[::1]:1/v1", "https://x.example/v1"]
+)
+def test_plain_http_is_for_this_machine(environment: pytest.MonkeyPatch, url: str) -> None:
+    environment.setenv("OPENAI_BASE_URL", url)
+    assert load_settings().openai_base_url == url

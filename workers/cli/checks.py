@@ -16,7 +16,8 @@ from workers.lanes.deployment import keys_of
 from workers.lanes.keys import Keys
 from workers.lanes.roll import GONE_AFTER, Roll
 from workers.lanes.views import LaneViews
-from workers.settings import Settings, load_settings, masked_url, unknown_variables
+from workers.settings import Settings, load_settings, masked_url, unknown_variables, variable_of
+from workers.transport import is_plain_abroad
 
 Level = Literal["ok", "warn", "fail"]
 SKEW_WARN_SECONDS = 1.0
@@ -52,7 +53,7 @@ async def check_everything() -> list[Finding]:
     findings.append(Finding("settings", "ok", "every variable is right"))
     for check in (_state, _broker, _database):
         findings += await check(settings)
-    return [*findings, *_keys(settings), _model(settings)]
+    return [*findings, *_in_the_clear(settings), *_keys(settings), _model(settings)]
 
 
 async def _state(settings: Settings) -> list[Finding]:
@@ -172,6 +173,22 @@ async def _database(settings: Settings) -> list[Finding]:
     if tables.behind:
         return [Finding("database", "fail", f"{url} {tables}", "chatkit-workers db upgrade")]
     return [Finding("database", "ok", f"{url} {tables}")]
+
+
+def _in_the_clear(settings: Settings) -> list[Finding]:
+    """Connections over a network that anybody on the way can read."""
+    better = {"broker_url": "rediss:// or amqps://", "state_url": "rediss://", "database_url": "?ssl=require"}
+    plain = [name for name in better if is_plain_abroad(getattr(settings, name))]
+    remedy = "{}: use {}, unless the network itself is encrypted"
+    return [
+        Finding(
+            "transport",
+            "warn",
+            f"{masked_url(getattr(settings, name))} is not encrypted",
+            remedy.format(variable_of(name), better[name]),
+        )
+        for name in plain
+    ]
 
 
 def _keys(settings: Settings) -> Sequence[Finding]:

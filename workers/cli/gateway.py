@@ -14,18 +14,24 @@ from workers.cli.command import Command, Output
 )
 @click.pass_obj
 def command(output: Output, host: str, port: int) -> None:
-    """Run the HTTP gateway until SIGTERM or Ctrl-C. Open streams end; clients go on elsewhere with Last-Event-ID."""
+    """Run the HTTP gateway until SIGTERM or Ctrl-C. Open streams end; clients go on elsewhere with Last-Event-ID.
+
+    It speaks plain HTTP, to this machine. Others reach it through a proxy with TLS: name its address in
+    CHATKIT_PUBLIC_URL=https://…, and have it set X-Forwarded-Proto.
+    """
     from workers.cli.connections import check_parts
-    from workers.cli.serving import listen, serve
+    from workers.cli.serving import check_reach, listen, serve
     from workers.settings import load_settings
     from workers.telemetry.logging import configure_logging
     from workers.telemetry.sentry import init_sentry
 
     settings = load_settings()
+    check_reach(host, settings)
     configure_logging(settings.log_level)
     init_sentry(settings.sentry_dsn.get_secret_value() if settings.sentry_dsn else None, role="gateway")
     with listen(host, port) as socket:
         asyncio.run(check_parts(settings))
         from workers.gateway.app import create_app, end_streams
 
-        asyncio.run(serve(create_app(settings), socket, output, end_streams=end_streams))
+        app, proxied = create_app(settings), settings.public_url is not None
+        asyncio.run(serve(app, socket, output, end_streams=end_streams, proxied=proxied))

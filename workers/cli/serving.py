@@ -11,6 +11,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from workers.cli.command import CommandFailedError, Output
+from workers.errors import SettingsError
+from workers.settings import Settings
+from workers.transport import is_loopback
 
 BACKLOG = 2048
 CLOSE_SECONDS = 5
@@ -34,7 +37,27 @@ def listen(host: str, port: int) -> socket:
         raise CommandFailedError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
 
 
-async def serve(app: FastAPI, sock: socket, output: Output, *, end_streams: Callable[[FastAPI], None]) -> None:
+def check_reach(host: str, settings: Settings) -> None:
+    """Plain HTTP is for this machine; for others there has to be a proxy with TLS.
+
+    Raises:
+        SettingsError: the address is one for others, and no proxy is declared.
+    """
+    if settings.public_url is None and not is_loopback(host):
+        raise SettingsError(
+            f"--host {host}: others would reach the gateway without TLS; put a proxy with TLS before it and name its "
+            "address in CHATKIT_PUBLIC_URL=https://…, or listen on 127.0.0.1"
+        )
+
+
+async def serve(
+    app: FastAPI,
+    sock: socket,
+    output: Output,
+    *,
+    end_streams: Callable[[FastAPI], None],
+    proxied: bool = False,
+) -> None:
     """Serve until SIGTERM or SIGINT. What the app's start raises is raised here.
 
     Args:
@@ -42,6 +65,7 @@ async def serve(app: FastAPI, sock: socket, output: Output, *, end_streams: Call
         sock: listening.
         output: is told the address.
         end_streams: lets the app's open streams end, before the server waits for its connections.
+        proxied: there is a proxy before it, which says who the client is and whether it came by TLS.
     """
     config = uvicorn.Config(
         app,
@@ -50,6 +74,7 @@ async def serve(app: FastAPI, sock: socket, output: Output, *, end_streams: Call
         lifespan="off",  # run below, where its errors are ours; uvicorn would print a traceback
         timeout_graceful_shutdown=CLOSE_SECONDS,
         server_header=False,
+        forwarded_allow_ips="*" if proxied else None,
     )
     server = _Server(config, before_shutdown=lambda: end_streams(app))
     async with app.router.lifespan_context(app):

@@ -10,11 +10,24 @@ from workers import failpoints
 from workers.dispatch import queue_of
 from workers.failpoints import FailPoint
 from workers.gateway.ports import GatewayRuntime
-from workers.gateway.problem import ProblemError, too_many
-from workers.lanes.records import Accepted, Refused
+from workers.gateway.problem import ProblemError, retry_after, too_many
+from workers.lanes.records import Accepted, Owner, Refused
+from workers.sessions.tokens import Identity
 
 BATCH = 100
 """Events of one round trip."""
+
+
+async def let_in(user: Identity, runtime: GatewayRuntime, count: int = 1) -> None:
+    """Count a user's requests before any is looked at. Raises a 429 when there are too many."""
+    wait = await runtime.door.admit(Owner(user.tenant, user.user), count)
+    if wait is not None:
+        raise ProblemError(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            f"too many requests of this user: {runtime.settings.user_rate} a minute may come",
+            headers=retry_after(wait.total_seconds()),
+            reason="user_rate",
+        )
 
 
 async def accept_all(events: Sequence[Event], runtime: GatewayRuntime) -> list[Accepted | Refused]:

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from workers.gateway import chatkit, dead, events, health, page, playground, problem, sessions, threads
 from workers.gateway.ports import GatewayRuntime
+from workers.gateway.transport import SecureTransport
 from workers.settings import Settings, load_settings
 
 
@@ -37,6 +38,7 @@ def create_app(settings: Settings | None = None, *, runtime: GatewayRuntime | No
         separate_input_output_schemas=False,
     )
     problem.install(app)
+    app.add_middleware(SecureTransport)
     for module in (chatkit, events, threads, dead, sessions, health, page):
         app.include_router(module.router)
     if settings.playground:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from schemas.chatkit import STREAMING_REQUESTS
 from schemas.events import CREATE, PREFIX, Event
 from schemas.outcome import CancelReason, EventState
-from workers.gateway.acceptance import accept_one, check_same_request
+from workers.gateway.acceptance import accept_one, check_same_request, let_in
 from workers.gateway.auth import Runtime, User, may_listen
 from workers.gateway.ports import GatewayRuntime
 from workers.gateway.problem import ProblemError
@@ -29,6 +29,7 @@ EVENT_ID_HEADER = "X-Event-Id"
 @router.post("/chatkit", summary="One request of the ChatKit protocol")
 async def chatkit(request: Request, runtime: Runtime, user: User) -> Response:
     """Streaming requests are answered by server-sent events, others by JSON. Closing the connection stops nothing."""
+    await let_in(user, runtime)
     event = await event_of(request, user, runtime.settings.max_event_bytes)
     if not event.needs_turn:
         return await _answer_here(event, runtime)

@@ -11,7 +11,7 @@ from schemas.errors import InvalidEventError
 from schemas.events import Event
 from schemas.outcome import CancelReason
 from schemas.records import Acceptance, EventStatus
-from workers.gateway.acceptance import accept_all, acceptance_of
+from workers.gateway.acceptance import accept_all, acceptance_of, let_in
 from workers.gateway.auth import AnyCaller, Runtime, Service, may_listen, owned_status
 from workers.gateway.cloudevents import receive
 from workers.gateway.page_events import receive_from_page
@@ -49,6 +49,7 @@ async def publish(request: Request, runtime: Runtime, caller: AnyCaller) -> Resp
         received = await receive(request, runtime.settings.max_event_bytes)
     else:
         received = await receive_from_page(request, caller)
+        await let_in(caller, runtime, len(received.events))
     answers = await _accept(received.events, runtime)
     if received.is_batch:
         return _batch_answer(received.events, answers)

@@ -10,6 +10,7 @@ from workers.lanes.connection import State
 from workers.lanes.ports import Waker
 from workers.lanes.records import Cancellation, Depth, Owner
 from workers.lanes.sign_ins import SignIns
+from workers.limits.door import Door
 from workers.limits.limiter import Limiter
 from workers.redrive import RedrivingLanes
 from workers.sessions.ports import SessionProvider
@@ -85,6 +86,8 @@ class GatewayRuntime(Protocol):
     def lanes(self) -> GatewayLanes: ...
     @property
     def limiter(self) -> Limiter: ...
+    @property
+    def door(self) -> Door: ...
     @property
     def reader(self) -> Reader: ...
     @property

@@ -22,6 +22,7 @@ from workers.lanes.connection import State
 from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes
 from workers.lanes.records import Begun, Settled, Settlement, Start, Wake
+from workers.limits.door import Door
 from workers.limits.limiter import Limiter
 from workers.sessions.deployment import revocations_of, store_of
 from workers.sessions.keys import KeyRing
@@ -117,6 +118,7 @@ class Stage:
     keys: Keys
     lanes: Lanes
     limiter: Limiter
+    door: Door
     reader: FrameReader
     waker: SmallWorker
     verifier: TokenVerifier
@@ -161,6 +163,7 @@ async def stage_on(
         keys,
         lanes,
         Limiter(state, keys),
+        Door(state, keys, chosen.user_rate),
         reader,
         worker,
         TokenVerifier(ring, revocations),
