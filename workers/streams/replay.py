@@ -8,6 +8,7 @@ from workers.errors import StateAwayError
 from workers.lanes.connection import STATE_ERRORS, State
 from workers.lanes.keys import Keys
 from workers.policies.delivery import Delivery
+from workers.streams.packing import unpack
 from workers.streams.turn_frames import TurnFrames
 from workers.streams.writer import FrameWriter
 
@@ -51,7 +52,7 @@ class TurnStreams:
         """
         with _away():
             entries: Any = await self._state.hgetall(self._keys.journal(delivery.lease.lane, delivery.lease.event_id))
-        return {str(step, "utf-8"): entry for step, entry in entries.items()}
+        return {str(step, "utf-8"): unpack(entry) for step, entry in entries.items()}
 
 
 @contextmanager

@@ -5,14 +5,18 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from workers.errors import CancelRequestedError, LeaseLostError, StateAwayError
+from workers.errors import CancelRequestedError, LeaseLostError, PermanentError, StateAwayError
 from workers.lanes.records import Append, Appended, AppendRefused, JournalStep
 from workers.policies.delivery import Lease
+from workers.streams.packing import pack
 
 log = logging.getLogger(__name__)
 
 TURN_BYTES = 256 * 1024
 """Unwritten bytes of one turn above which `send` waits for the writer."""
+
+FRAME_BYTES = 4 * 1024 * 1024
+"""The largest frame: a generated image, as a data URL."""
 
 Failure = Callable[[], Exception]
 """Makes the error that `send` and `flush` raise: a new one each time, so that tracebacks do not grow."""
@@ -58,9 +62,12 @@ class TurnFrames:
             LeaseLostError: another worker has the turn, or it has ended.
             CancelRequestedError: the user stopped it.
             StateAwayError: the state could not be reached for long, or it has lost frames.
+            PermanentError: the frame is larger than any client should get.
         """
         if self._failure is not None:
             raise self._failure()
+        if len(frame) > FRAME_BYTES:
+            raise PermanentError(f"a frame of {len(frame)} bytes; {FRAME_BYTES} is the most", kind="FrameTooLarge")
         self._pending.append(frame)
         self.size += len(frame)
         if not self._listed:
@@ -73,8 +80,8 @@ class TurnFrames:
 
     async def keep(self, step: JournalStep) -> None:
         """Return when the step is in the journal and every frame sent so far in the stream. Raises what `send` does."""
-        self._step = step
-        self.size += len(step.entry)
+        self._step = JournalStep(step.name, pack(step.entry))
+        self.size += len(self._step.entry)
         await self.flush()
 
     async def flush(self) -> None:

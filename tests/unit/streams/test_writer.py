@@ -10,10 +10,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.builders import create_event, delivery_of
 from tests.eventually import eventually
-from workers.errors import CancelRequestedError, LeaseLostError, StateAwayError, TransientError
+from workers.errors import CancelRequestedError, LeaseLostError, PermanentError, StateAwayError, TransientError
 from workers.lanes.records import Append, Appended, AppendRefused, AppendRefusedReason, JournalStep
 from workers.policies.delivery import Delivery
-from workers.streams.turn_frames import TURN_BYTES
+from workers.streams.packing import unpack
+from workers.streams.turn_frames import FRAME_BYTES, TURN_BYTES
 from workers.streams.writer import FrameWriter
 
 LONG = timedelta(hours=1)
@@ -127,6 +128,25 @@ async def test_a_step_is_refused_like_a_frame(lanes: MemoryLanes, writer: FrameW
     lanes.refusal = "stale"
     with pytest.raises(LeaseLostError):
         await writer.open(delivery()).keep(JournalStep("r0", b"entry"))
+
+
+async def test_a_large_step_is_kept_packed_and_comes_back_as_it_was(lanes: MemoryLanes, writer: FrameWriter) -> None:
+    small, large = b'["m1"]\n{"a":1}', b'["m1"]\n' + b'{"type":"message","text":"word"},' * 500
+    turn = delivery()
+    frames = writer.open(turn)
+    for number, entry in enumerate((small, large)):
+        await frames.keep(JournalStep(f"r{number}", entry))
+    kept = lanes.journals[turn.lease.event_id]
+    assert kept[0] == small
+    assert len(kept[1]) < len(large) / 4
+    assert [unpack(entry) for entry in kept] == [small, large]
+
+
+async def test_a_frame_that_no_client_should_get_ends_the_turn_with_its_size(writer: FrameWriter) -> None:
+    frames = writer.open(delivery())
+    with pytest.raises(PermanentError, match=f"a frame of {FRAME_BYTES + 1} bytes"):
+        await frames.send(b"x" * (FRAME_BYTES + 1))
+    await frames.send(b"x" * FRAME_BYTES)
 
 
 async def test_deltas_wait_for_the_interval_and_go_in_one_call(lanes: MemoryLanes, writer: FrameWriter) -> None:
