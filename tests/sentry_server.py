@@ -18,13 +18,16 @@ class SentryServer:
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
-        kept = self.events
+        self.envelopes: list[bytes] = []
+        """All that was sent, as it came."""
+        kept, envelopes = self.events, self.envelopes
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:  # the name that http.server looks for
                 body = self.rfile.read(int(self.headers["content-length"]))
                 if self.headers.get("content-encoding") == "gzip":
                     body = gzip.decompress(body)
+                envelopes.append(body)
                 kept.extend(
                     item.payload.json or {} for item in Envelope.deserialize(body).items if item.type == "event"
                 )
