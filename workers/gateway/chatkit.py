@@ -3,13 +3,13 @@
 import asyncio
 from contextlib import aclosing
 from http import HTTPStatus
-from typing import assert_never
+from typing import Any, assert_never
 
 import pydantic_core
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from schemas.chatkit import STREAMING_REQUESTS
+from schemas.chatkit import STREAMING_REQUESTS, request_types
 from schemas.events import CREATE, PREFIX, Event
 from schemas.outcome import CancelReason, EventState
 from workers.gateway.acceptance import accept_one, check_same_request, let_in
@@ -25,8 +25,19 @@ router = APIRouter(tags=["chatkit"])
 
 EVENT_ID_HEADER = "X-Event-Id"
 
+REQUEST: dict[str, Any] = {
+    "type": "object",
+    "required": ["type"],
+    "properties": {
+        "type": {"enum": list(request_types())},
+        "params": {"type": "object", "description": "As the ChatKit client sends them."},
+        "metadata": {"type": "object"},
+    },
+}
+BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/json": {"schema": REQUEST}}}}
 
-@router.post("/chatkit", summary="One request of the ChatKit protocol")
+
+@router.post("/chatkit", summary="One request of the ChatKit protocol", openapi_extra=BODY)
 async def chatkit(request: Request, runtime: Runtime, user: User) -> Response:
     """Streaming requests are answered by server-sent events, others by JSON. Closing the connection stops nothing."""
     await let_in(user, runtime)
