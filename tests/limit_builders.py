@@ -6,9 +6,11 @@ from typing import Any
 
 from tests.builders import create_event
 from tests.lane_builders import TurnedClock
+from workers.clock import utc_now
 from workers.lanes.connection import State
 from workers.lanes.keys import Keys
 from workers.limits.limiter import Ask, Limiter, ModelStatus
+from workers.limits.usher import SeatingLanes, Usher
 from workers.policies.rate_limit import InLine, Reserved, Used, Verdict
 from workers.setting_types import Limits
 
@@ -108,3 +110,15 @@ class Stand:
 def stand_on(state: State, prefix: str) -> Stand:
     clock = TurnedClock()
     return Stand(state, Limiter(state, Keys(prefix, 2), clock=clock), clock)
+
+
+def usher_on(limiter: Limiter, lanes: SeatingLanes, **changes: Any) -> Usher:
+    """An usher that lets every event wait as long as it likes."""
+    options: dict[str, Any] = {
+        "model": MODEL,
+        "fallback": None,
+        "passes": lambda _: True,
+        "patience": lambda _: None,
+        "now": utc_now,
+    }
+    return Usher(limiter, lanes, **{**options, **changes})

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from workers.agents.addresses import Addresses, Hosts
@@ -23,7 +23,7 @@ from workers.chat.session_events import SessionEvents
 from workers.chat.take_back import TakeBack
 from workers.chat.turn import TurnHandler
 from workers.clock import utc_now
-from workers.dispatch import Dispatcher, queue_of
+from workers.dispatch import Dispatcher, numbers_of, queue_of
 from workers.ends import Ends
 from workers.errors import DatabaseError, SettingsError
 from workers.ingest.admission import Admission
@@ -43,7 +43,9 @@ from workers.light_turn import LightTurn
 from workers.limits.desk import LONGEST_PAUSE, LimitDesk
 from workers.limits.door import Door
 from workers.limits.limiter import Limiter
+from workers.limits.usher import Usher
 from workers.operator_cancel import OperatorCancel
+from workers.policies.filter import FilterPolicy
 from workers.quarantine import Quarantine
 from workers.runner import EventRunner
 from workers.sessions.asked import AskedSessions
@@ -115,6 +117,7 @@ class GatewayParts:
     lanes: Lanes
     limiter: Limiter
     door: Door
+    usher: Usher
     database: Database
     waker: CeleryWaker
     reader: FrameReader
@@ -235,7 +238,7 @@ async def worker_runtime(core: Core, *, give_up: GiveUp = lambda: None) -> Async
             leave_line=turns.desk.forget,
         )
         rounds = LightRounds(lanes, core.waker, light, dispatcher, settler, utc_now, settings.lease, ends)
-        intake = Intake(lanes, core.waker, rounds, queue_of)
+        intake = Intake(lanes, core.waker, rounds, queue_of, _usher(core).to_wake)
         for task in await intake.start():
             task.add_done_callback(partial(_report, give_up))
         stack.push_async_callback(intake.close)
@@ -275,6 +278,7 @@ async def gateway_runtime(core: Core) -> AsyncIterator[GatewayParts]:
             lanes=core.lanes,
             limiter=Limiter(core.state, core.keys),
             door=Door(core.state, core.keys, settings.user_rate),
+            usher=_usher(core),
             database=core.database,
             waker=core.waker,
             reader=reader,
@@ -283,6 +287,26 @@ async def gateway_runtime(core: Core) -> AsyncIterator[GatewayParts]:
             sessions=await stack.enter_async_context(open_provider(settings, store, minter, revocations)),
             reads=Reads(core.database),
         )
+
+
+def _usher(core: Core) -> Usher:
+    settings = core.settings
+    patterns = settings.event_filter
+
+    @cache
+    def patience(type_: str) -> timedelta | None:
+        deadline = numbers_of(type_, settings).deadline
+        return None if deadline is None else timedelta(seconds=deadline)
+
+    return Usher(
+        Limiter(core.state, core.keys),
+        core.lanes,
+        model=settings.model,
+        fallback=settings.fallback_model,
+        passes=FilterPolicy(patterns.allow, patterns.deny).passes,
+        patience=lambda event: patience(event.type),
+        now=utc_now,
+    )
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from workers.dispatch import queue_of
 from workers.failpoints import FailPoint
 from workers.gateway.ports import GatewayRuntime
 from workers.gateway.problem import ProblemError, retry_after, too_many
-from workers.lanes.records import Accepted, Owner, Refused
+from workers.lanes.records import Accepted, Owner, Refused, Wake
 from workers.sessions.tokens import Identity
 
 BATCH = 100
@@ -37,9 +37,22 @@ async def accept_all(events: Sequence[Event], runtime: GatewayRuntime) -> list[A
         chunk = events[start : start + BATCH]
         accepted = await runtime.lanes.accept([(event, queue_of(event)) for event in chunk])
         failpoints.hit(FailPoint.AFTER_ACCEPT, subject=chunk[0].event_id)
-        await runtime.waker.wake([answer.wake for answer in accepted if isinstance(answer, Accepted) and answer.wake])
+        await runtime.waker.wake(await _to_wake(chunk, accepted, runtime))
         answers += accepted
     return answers
+
+
+async def _to_wake(
+    events: Sequence[Event], answers: Sequence[Accepted | Refused], runtime: GatewayRuntime
+) -> list[Wake]:
+    """The heads of lanes, without the turns that wait for a limit."""
+    heads = [
+        (event, answer.wake)
+        for event, answer in zip(events, answers, strict=True)
+        if isinstance(answer, Accepted) and answer.wake is not None
+    ]
+    light = [wake for event, wake in heads if not event.needs_turn]
+    return [*light, *await runtime.usher.to_wake([head for head in heads if head[0].needs_turn])]
 
 
 async def accept_one(event: Event, runtime: GatewayRuntime) -> Accepted:

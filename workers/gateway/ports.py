@@ -12,6 +12,7 @@ from workers.lanes.records import Cancellation, Depth, Owner
 from workers.lanes.sign_ins import SignIns
 from workers.limits.door import Door
 from workers.limits.limiter import Limiter
+from workers.limits.usher import Usher
 from workers.redrive import RedrivingLanes
 from workers.sessions.ports import SessionProvider
 from workers.sessions.tokens import Identity
@@ -88,6 +89,8 @@ class GatewayRuntime(Protocol):
     def limiter(self) -> Limiter: ...
     @property
     def door(self) -> Door: ...
+    @property
+    def usher(self) -> Usher: ...
     @property
     def reader(self) -> Reader: ...
     @property

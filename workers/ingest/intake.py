@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -28,6 +28,13 @@ single ones each batch takes what came meanwhile, for a batch of ten costs littl
 
 Answer = Accepted | Refused
 
+ToWake = Callable[[Sequence[tuple[Event, Wake]]], Awaitable[Sequence[Wake]]]
+
+
+async def all_of_them(turns: Sequence[tuple[Event, Wake]]) -> list[Wake]:
+    """Where nothing is limited."""
+    return [wake for _, wake in turns]
+
 
 @dataclass(slots=True)
 class _Submission:
@@ -46,9 +53,17 @@ class Intake:
     time: two could swap the order of a thread's events.
     """
 
-    def __init__(self, lanes: IntakeLanes, waker: Waker, rounds: LightRounds, queue_of: Callable[[Event], str]) -> None:
+    def __init__(
+        self,
+        lanes: IntakeLanes,
+        waker: Waker,
+        rounds: LightRounds,
+        queue_of: Callable[[Event], str],
+        to_wake: ToWake = all_of_them,
+    ) -> None:
+        """`to_wake` says of the turns at the head of their lanes which to wake; the others wait for a limit."""
         self._lanes, self._waker, self._rounds = lanes, waker, rounds
-        self._queue_of = queue_of
+        self._queue_of, self._to_wake = queue_of, to_wake
         self._waiting: deque[_Submission] = deque()
         self._wanted = asyncio.Event()
         self._plenty = asyncio.Event()
@@ -147,19 +162,21 @@ class Intake:
             raise
         failpoints.hit(FailPoint.AFTER_ACCEPT, subject=batch[0][1].event_id)
         heads: list[Wake] = []
-        turns: list[Wake] = []
+        turns: list[tuple[Event, Wake]] = []
         for (submission, event), answer in zip(batch, answers, strict=True):
             if isinstance(answer, Accepted):
                 if not answer.duplicate and is_light(event.type):
                     self._rounds.remember(event)
-                if answer.wake is not None:
-                    (heads if is_light(answer.wake.type) else turns).append(answer.wake)
+                if answer.wake is not None and is_light(answer.wake.type):
+                    heads.append(answer.wake)
+                elif answer.wake is not None:
+                    turns.append((event, answer.wake))
             submission.answers.append(answer)
             if len(submission.answers) == len(submission.events) and not submission.done.done():
                 submission.done.set_result(submission.answers)
         self._rounds.put(heads)
         if turns:
-            await self._waker.wake(turns)
+            await self._waker.wake(await self._to_wake(turns))
 
     def _give_up(self, submissions: Iterable[_Submission], error: BaseException) -> None:
         """Tell the callers; what is left of their submissions must not overtake what failed."""

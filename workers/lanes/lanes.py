@@ -43,6 +43,7 @@ from workers.lanes.records import (
     Refused,
     RenewResult,
     RouseResult,
+    Seat,
     Settled,
     Settlement,
     SettleRefused,
@@ -186,6 +187,12 @@ class Lanes(LaneViews):
         now, rouse = self._now(), script("rouse")
         calls = [self._call(rouse, one.lane, [now, one.event_id, one.lane, _ms(FIRST_GRACE)]) for one in granted]
         return [reply.decode() for reply in await self._scripts.run(calls)]
+
+    async def seat(self, seats: Sequence[Seat]) -> list[bool]:
+        """Let events that nobody has begun wait; of each, whether it does."""
+        now, seat = self._now(), script("seat")
+        calls = [self._call(seat, one.lane, [now, one.event_id, one.lane, _ms(one.delay), one.reason]) for one in seats]
+        return [reply == 1 for reply in await self._scripts.run(calls)]
 
     async def bury(self, letters: Sequence[DeadLetter]) -> list[bool]:
         """Keep what never became an event, with its reason; of each, whether it was not kept before."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from schemas.outcome import CancelReason, EventState, Outcome
+from schemas.outcome import CancelReason, EventState, Outcome, ParkReason
 from schemas.records import DeadLetter
 from workers.policies.delivery import Lease
 
@@ -36,6 +36,16 @@ class Wake:
     event_id: str
     type: str
     queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Wish to let the head of a lane wait for a limit, before a worker has looked at it."""
+
+    lane: str
+    event_id: str
+    delay: timedelta
+    reason: ParkReason
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from workers.errors import DeferredError, LeaseLostError, LimiterAwayError, Over
 from workers.lanes.connection import STATE_ERRORS
 from workers.lanes.lanes import Lanes
 from workers.lanes.records import Wake
-from workers.limits.limiter import Ask, Limiter
+from workers.limits.limiter import Limiter, ask_of
 from workers.limits.room import Room
 from workers.policies.delivery import Delivery
 from workers.policies.rate_limit import InLine, Reserved, Used
@@ -32,7 +32,6 @@ ROUNDS = 50
 """Of grants in a row that find nobody: each hands on to the next in line."""
 
 CLOSE_SECONDS = 2.0
-CHARACTERS_PER_TOKEN = 4
 CORRECT_EVERY_SECONDS = 0.1
 
 
@@ -69,15 +68,8 @@ class LimitDesk:
         if self._room.is_full(len(self._held)):
             raise OverloadError("no free connection in this process", kind="PoolTimeout")
         event, lease = delivery.event, delivery.lease
-        ask = Ask(
-            event,
-            lease.lane,
-            self._queue_of(event),
-            self._model,
-            self._fallback,
-            text_tokens=len(str(event.data)) // CHARACTERS_PER_TOKEN,
-            again=delivery.attempt > 1,
-        )
+        queue, again = self._queue_of(event), delivery.attempt > 1
+        ask = ask_of(event, lease.lane, queue, self._model, self._fallback, again=again)
         asking = asyncio.ensure_future(self._limiter.reserve(ask, lease.token, self._lease))
         try:
             with _away():

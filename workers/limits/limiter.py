@@ -21,6 +21,8 @@ from workers.setting_types import Limits
 
 PACKAGE = "workers.limits"
 
+CHARACTERS_PER_TOKEN = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -33,6 +35,11 @@ class Ask:
     fallback: str | None = None
     text_tokens: int = 0
     again: bool = False
+
+
+def ask_of(event: Event, lane: str, queue: str, model: str, fallback: str | None, *, again: bool = False) -> Ask:
+    """What an event needs of a model. Its data is an estimate of what it costs; the history is learned."""
+    return Ask(event, lane, queue, model, fallback, len(str(event.data)) // CHARACTERS_PER_TOKEN, again)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +85,15 @@ class Limiter:
 
     async def reserve(self, ask: Ask, token: str, lease: timedelta) -> Reserved | InLine:
         """Reserve all that an event needs, or give it a place in line."""
-        event = ask.event
-        line = "background" if event.priority == "background" else "interactive"
-        who: list[Argument] = [
-            line,
-            event.tenant,
-            event.userid,
-            ask.text_tokens,
-            ask.lane,
-            event.type,
-            ask.queue,
-            int(ask.again),
-        ]
-        verdict, model, *more = await self._run(
-            "reserve", event.event_id, token, _ms(lease), ask.model, ask.fallback or "", *who
-        )
+        verdict, model, *more = await self._run("reserve", *_newcomer(ask, token, lease))
         if verdict == b"reserved":
-            return Reserved(event.event_id, token, model.decode(), probe=bool(more[0]))
+            return Reserved(ask.event.event_id, token, model.decode(), probe=bool(more[0]))
         return _in_line(model, *more)
+
+    async def usher(self, asks: Sequence[Ask]) -> list[InLine | None]:
+        """Show events to their places before any worker is woken for them; None: wake it, it may go."""
+        replies = await self._scripts.run([self._call("usher", *_newcomer(ask)) for ask in asks])
+        return [_in_line(*place) if place else None for _, *place in replies]
 
     async def renew(self, reservations: Sequence[Reserved], lease: timedelta) -> None:
         """Keep reservations for another term."""
@@ -151,6 +149,15 @@ class Limiter:
     async def _run(self, name: str, *arguments: Argument) -> Any:
         [reply] = await self._scripts.run([self._call(name, *arguments)])
         return reply
+
+
+def _newcomer(ask: Ask, token: str = "", lease: timedelta = timedelta(0)) -> list[Argument]:
+    """What newcomer.lua says of an event and its run."""
+    event = ask.event
+    line = "background" if event.priority == "background" else "interactive"
+    which: list[Argument] = [event.event_id, token, _ms(lease), ask.model, ask.fallback or "", line]
+    who: list[Argument] = [event.tenant, event.userid, ask.text_tokens]
+    return [*which, *who, ask.lane, event.type, ask.queue, int(ask.again)]
 
 
 def _in_line(model: bytes, place: int, seconds: bytes, reason: bytes) -> InLine:

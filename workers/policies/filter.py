@@ -30,10 +30,12 @@ class FilterPolicy:
 
     def judge(self, delivery: Delivery) -> Outcome | None:
         """The outcome without a run, or None to run it."""
-        event = delivery.event
+        return None if self.passes(delivery.event) else Dropped(DropReason.FILTERED)
+
+    def passes(self, event: Event) -> bool:
+        """Whether an event is to be processed."""
         denied = any(_matches(event, name, patterns) for name, patterns in self.deny.items())
-        allowed = all(_matches(event, name, patterns) for name, patterns in self.allow.items())
-        return None if allowed and not denied else Dropped(DropReason.FILTERED)
+        return not denied and all(_matches(event, name, patterns) for name, patterns in self.allow.items())
 
 
 def _matches(event: Event, attribute: Attribute, patterns: Sequence[str]) -> bool:

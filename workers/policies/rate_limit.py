@@ -95,8 +95,7 @@ class RateLimitPolicy:
         except LimiterAwayError as error:
             return Parked(ParkReason.LIMITER_AWAY, AWAY_WAIT, error.record())
         if isinstance(answer, InLine):
-            # whoever has capacity wakes the event; its own alarm is there if that gets lost
-            return Parked(ParkReason(answer.reason), max(LEAST_WAIT, answer.eta * 2))
+            return in_line(answer)
         use = delivery.use
         use.model, use.next_call = answer.model, partial(self.limits.next_call, answer)
         verdict: Verdict = "neutral"
@@ -110,6 +109,11 @@ class RateLimitPolicy:
         finally:
             await self.limits.settle(answer, Used(use.calls, use.requests, use.tokens, verdict, retry_after))
         return outcome
+
+
+def in_line(place: InLine) -> Parked:
+    """How an event waits: whoever has capacity wakes it; its own alarm is there if that gets lost."""
+    return Parked(ParkReason(place.reason), max(LEAST_WAIT, place.eta * 2))
 
 
 def verdict_of(error: CallError) -> Verdict:

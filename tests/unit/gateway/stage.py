@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from schemas.events import Event, parse_event
 from tests.builders import delivery_of, user_input
+from tests.limit_builders import usher_on
 from workers.errors import NotFoundError
 from workers.gateway.app import create_app
 from workers.lanes.connection import State
@@ -24,6 +25,7 @@ from workers.lanes.lanes import Lanes
 from workers.lanes.records import Begun, Settled, Settlement, Start, Wake
 from workers.limits.door import Door
 from workers.limits.limiter import Limiter
+from workers.limits.usher import Usher
 from workers.sessions.deployment import revocations_of, store_of
 from workers.sessions.keys import KeyRing
 from workers.sessions.own import OwnSessions
@@ -119,6 +121,7 @@ class Stage:
     lanes: Lanes
     limiter: Limiter
     door: Door
+    usher: Usher
     reader: FrameReader
     waker: SmallWorker
     verifier: TokenVerifier
@@ -164,6 +167,7 @@ async def stage_on(
         lanes,
         Limiter(state, keys),
         Door(state, keys, chosen.user_rate),
+        usher_on(Limiter(state, keys), lanes),
         reader,
         worker,
         TokenVerifier(ring, revocations),

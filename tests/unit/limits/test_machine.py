@@ -124,6 +124,27 @@ class LimitMachine(RuleBasedStateMachine):
         else:
             self.expect_for_newcomer(model.new_ticket(name), answer, aside)
 
+    @rule(names=st.lists(st.sampled_from(NAMES), min_size=1, max_size=4, unique=True))
+    def usher(self, names: list[str]) -> None:
+        """They come together, before any worker asks."""
+        model = self.model
+        for name in names:
+            aside = self.kept_aside()
+            text = Ticket(name, 0, 0).text_tokens
+            ask = self.stand.ask_of(name, tenant=name[0], userid=name[1], tokens=text)
+            [place] = self.run(self.stand.limiter.usher([ask]))
+            if name in model.held or name in model.granted or name in model.line:
+                assert place is None, "who is known already is only to be woken"
+                continue
+            model.look()
+            ticket = model.new_ticket(name)
+            if place is not None:
+                self.expect_waits(ticket)
+                continue
+            self.expect_room(ticket, aside)
+            model.take(ticket, GRANT_US)
+            model.granted[name] = ticket
+
     @rule(names=st.lists(st.sampled_from(NAMES), min_size=3, unique=True))
     def ask_for_many(self, names: list[str]) -> None:
         for name in names:
@@ -136,18 +157,26 @@ class LimitMachine(RuleBasedStateMachine):
             self.reserved[name] = answer
 
     def expect_for_newcomer(self, ticket: Ticket, answer: Reserved | InLine, aside: set[str]) -> None:
+        if isinstance(answer, InLine):
+            self.expect_waits(ticket)
+            return
+        self.expect_room(ticket, aside)
+        self.model.take(ticket, 0)
+        self.reserve(ticket, answer)
+
+    def expect_waits(self, ticket: Ticket) -> None:
         model = self.model
         wait = max(model.model_wait(ticket.tokens), model.own_wait(ticket))
-        if isinstance(answer, InLine):
-            assert model.line or wait > -model.doubt_us - 1, "there was room, and nobody in line"
-            model.line[ticket.name] = ticket
-            return
+        assert model.line or wait > -model.doubt_us - 1, "there was room, and nobody in line"
+        model.line[ticket.name] = ticket
+
+    def expect_room(self, ticket: Ticket, aside: set[str]) -> None:
+        model = self.model
+        wait = max(model.model_wait(ticket.tokens), model.own_wait(ticket))
         assert wait <= model.doubt_us, "there was no room"
         for other in model.line.values():
             assert other.name in aside, f"{other.name} stood in line"
             assert other.name[:2] != ticket.name[:2], f"{other.name} of the same user waited"
-        model.take(ticket, 0)
-        self.reserve(ticket, answer)
 
     def reserve(self, ticket: Ticket, answer: Reserved) -> None:
         assert answer.probe == (self.model.probe == ticket.name)

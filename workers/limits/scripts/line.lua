@@ -336,6 +336,13 @@ local function to_fallback(model, ticket)
   return true
 end
 
+-- Grants a ticket that stands in no line what it needs.
+local function grant_to(model, ticket)
+  local paid = take(model, ticket, ticket.id, ms + GRANT_MS)
+  redis.call('HSET', tag .. 'ticket:' .. ticket.id, 'state', 'granted', 'paid', cjson.encode(paid))
+  redis.call('ZADD', tag .. 'granted', ms + GRANT_MS, ticket.id)
+end
+
 -- Hands capacity out: grants to the next in line while the limits allow, at most `limit`. Returns the tickets.
 local function grant(model, limit)
   local granted = {}
@@ -353,9 +360,7 @@ local function grant(model, limit)
       step_aside(model, ticket, by, wait)
     else
       unstand(model, ticket, ticket.tokens)
-      local paid = take(model, ticket, ticket.id, ms + GRANT_MS)
-      redis.call('HSET', tag .. 'ticket:' .. ticket.id, 'state', 'granted', 'paid', cjson.encode(paid))
-      redis.call('ZADD', tag .. 'granted', ms + GRANT_MS, ticket.id)
+      grant_to(model, ticket)
       granted[#granted + 1] = ticket
     end
   end

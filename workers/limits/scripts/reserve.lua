@@ -14,6 +14,7 @@
 --@include model.lua
 --@include line.lua
 --@include eta.lua
+--@include newcomer.lua
 local id, token, expiry = ARGV[2], ARGV[3], ms + tonumber(ARGV[4])
 local reservation = tag .. 'res:' .. id
 
@@ -26,12 +27,6 @@ local function reserved(model, ticket, paid)
   redis.call('PEXPIRE', reservation, expiry - ms)
   save()
   return { 'reserved', model.name, model.probe == id and 1 or 0 }
-end
-
-local function waiting(ticket)
-  local place, eta, reason = place_of(ticket)
-  save()
-  return { 'waiting', ticket.model, place, string.format('%.3f', eta), reason }
 end
 
 local held = redis.call('HMGET', reservation, 'token', 'model')
@@ -67,10 +62,7 @@ if ticket and ticket.state == 'granted' then
   end
 end
 
-local name, fallback = ARGV[5], ARGV[6]
-if fallback ~= '' and circuit_of(model_of(name)) > 0 and circuit_of(model_of(fallback)) == 0 then
-  name, fallback = fallback, ''
-end
+local name, fallback = model_for_newcomer()
 if ticket and ticket.model ~= name then
   number = ticket.number
   leave(ticket)
@@ -80,9 +72,7 @@ if ticket then
   return waiting(ticket)
 end
 local model = model_of(name)
-ticket = { id = id, model = name, class = ARGV[7], tenant = ARGV[8], user = ARGV[9], lane = ARGV[11], type = ARGV[12],
-  queue = ARGV[13], retry = ARGV[14], tokens = estimate(model, ARGV[10]), fallback = fallback,
-  number = number or redis.call('INCR', tag .. 'seq') }
+ticket = newcomer(model, fallback, number)
 if is_first(model, ticket) and not stopped(model, ticket) then
   return reserved(model, ticket, take(model, ticket, id, expiry))
 end
