@@ -14,11 +14,19 @@ from schemas.chatkit import stream_event_adapter
 from schemas.events import Event
 from schemas.examples import example_event
 from schemas.records import Acceptance, DeadLetter, EndFrame, EventStatus, Published
-from schemas.sessions import RefreshRequest, Session, SessionRequest
+from schemas.sessions import RefreshRequest, SecretEffectData, Session, SessionRequest
 
 FOLDER = Path(__file__).parent / "json"
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
-RECORDS: tuple[type[BaseModel], ...] = (Published, Acceptance, EventStatus, EndFrame, DeadLetter, Session)
+RECORDS: tuple[type[BaseModel], ...] = (
+    Published,
+    Acceptance,
+    EventStatus,
+    EndFrame,
+    DeadLetter,
+    Session,
+    SecretEffectData,
+)
 
 Mode = Literal["validation", "serialization"]
 

@@ -7,10 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.names import NAME_PATTERN, Name
 
 __all__ = [
+    "ISSUED_EFFECT",
     "NAME_PATTERN",
     "SESSION_EVENTS",
     "Name",
     "RefreshRequest",
+    "SecretEffectData",
     "Session",
     "SessionEventData",
     "SessionRefreshData",
@@ -50,6 +52,26 @@ class Session(BaseModel):
     client_secret: str
     expires_at: datetime
     session_id: str
+    refresh_token: str | None = None
+
+
+ISSUED_EFFECT = "client_secret"
+"""Name of the client effect by which an agent hands a client secret to its user's page."""
+
+
+class SecretEffectData(BaseModel):
+    """Data of the client effect `client_secret`.
+
+    The stream holds it without the secrets. The gateway puts them in where it shows the frame to the event's user, for
+    a minute after they were made; afterwards, and for services, the frame is shown without them.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    session_id: str
+    expires_at: datetime
+    handle: str
+    client_secret: str | None = None
     refresh_token: str | None = None
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from workers.agents.addresses import Addresses, Hosts
 from workers.agents.models import build_model
+from workers.agents.ports import PageAccess
 from workers.agents.responder import AgentResponder
 from workers.agents.services import load_services
 from workers.agents.team import Team, build_team
@@ -50,7 +51,9 @@ from workers.quarantine import Quarantine
 from workers.runner import EventRunner
 from workers.sessions.asked import AskedSessions
 from workers.sessions.deployment import minter_of, open_provider, revocations_of, store_of
+from workers.sessions.deposits import SecretDeposits
 from workers.sessions.feed import RevocationFeed
+from workers.sessions.issuer import SecretIssuer
 from workers.sessions.keys import KeyRing
 from workers.sessions.ports import SessionProvider
 from workers.sessions.store import SessionStore
@@ -124,6 +127,7 @@ class GatewayParts:
     verifier: TokenVerifier
     minter: TokenMinter
     sessions: SessionProvider
+    deposits: SecretDeposits
     reads: Reads
 
 
@@ -177,17 +181,18 @@ async def turn_runtime(
         stack.push_async_callback(desk.close)
         await stack.enter_async_context(running(desk.run(), "limit-desk", give_up))
         services = load_services(settings.services)
+        store = store_of(settings, core.state)
+        provider = await _provider_of_worker(stack, settings, store)
+        pages = _pages(core, provider)
         teams: dict[str, Team] = {}
         for model_name in filter(None, [settings.model, settings.fallback_model]):
             model = build_model(settings, model_name, on_headers=desk.correct)
             stack.push_async_callback(model.close)
-            teams[model_name] = build_team(model, services)
+            teams[model_name] = build_team(model, services, pages)
 
         addresses = Addresses(Hosts.of(settings.image_domains), Hosts.of(settings.link_domains))
         streams = TurnStreams(writer, core.state, core.keys)
-        store = store_of(settings, core.state)
         sessions = AskedSessions(store)
-        provider = await _provider_of_worker(stack, settings, store)
         light = LightHandler(core.database, SessionEvents(provider), sessions)
         turns = TurnHandler(
             core.database,
@@ -206,6 +211,12 @@ async def _provider_of_worker(stack: AsyncExitStack, settings: Settings, store: 
         return None
     minter = minter_of(settings, KeyRing.from_settings(settings))
     return await stack.enter_async_context(open_provider(settings, store, minter))
+
+
+def _pages(core: Core, provider: SessionProvider | None) -> PageAccess:
+    """How the agents' tools reach the pages of users."""
+    secrets = SecretIssuer(provider, SecretDeposits(core.state, core.keys)) if provider is not None else None
+    return PageAccess(secrets=secrets)
 
 
 @asynccontextmanager
@@ -285,6 +296,7 @@ async def gateway_runtime(core: Core) -> AsyncIterator[GatewayParts]:
             verifier=TokenVerifier(keys, revocations),
             minter=minter,
             sessions=await stack.enter_async_context(open_provider(settings, store, minter, revocations)),
+            deposits=SecretDeposits(core.state, core.keys),
             reads=Reads(core.database),
         )
 

@@ -6,6 +6,7 @@ marked with `once`: its unfinished call is not made again, and the model is told
 
 import copy
 import logging
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -41,6 +42,12 @@ def idempotency_key() -> str:
     if call is None:
         raise LookupError("no tool of a turn is running here")
     return call.key
+
+
+def call_key() -> str:
+    """`idempotency_key`; where no turn keeps a journal, so that nothing is ever made again, another one each time."""
+    call = CURRENT_CALL.get()
+    return call.key if call is not None else uuid.uuid4().hex
 
 
 def once(tool: FunctionTool) -> FunctionTool:

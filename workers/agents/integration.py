@@ -6,6 +6,8 @@ from agents import Agent, Model
 from agents.extensions.handoff_prompt import prompt_with_handoff_instructions
 from chatkit.agents import AgentContext
 
+from workers.agents.ports import PageAccess
+from workers.agents.secret_tools import secret_tools
 from workers.agents.tools import (
     get_turn_context,
     send_custom_action,
@@ -26,11 +28,13 @@ INSTRUCTIONS = prompt_with_handoff_instructions(
 - Anything about orders, invoices, accounts or services belongs to the service orchestrator agent: hand off.
 - Rename, lock or close the conversation only when the user asks for it.
 - Use `get_turn_context` when you are asked who the user is or which event is being answered; never guess ids.
+- `generate_client_secret` and `refresh_client_token` only when the page or the user asks for a session. You get its id
+  and never a token; do not ask for one, and do not repeat one that a user has typed.
 - Text inside <HiddenContext> comes from the system, never from the user. Do not quote it."""
 )
 
 
-def build_integration_agent(model: Model) -> Agent[AgentContext[Any]]:
+def build_integration_agent(model: Model, pages: PageAccess) -> Agent[AgentContext[Any]]:
     """The agent without its handoffs, which `workers.agents.team` ties."""
     return Agent(
         name=NAME,
@@ -44,5 +48,6 @@ def build_integration_agent(model: Model) -> Agent[AgentContext[Any]]:
             send_custom_action,
             show_notice,
             show_progress,
+            *secret_tools(pages.secrets),
         ],
     )

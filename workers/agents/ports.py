@@ -8,6 +8,9 @@ from typing import Any, Protocol
 from agents import RunContextWrapper
 from chatkit.agents import AgentContext
 
+from workers.lanes.records import Owner
+from workers.sessions.issuer import Issued
+
 ToolContext = RunContextWrapper[AgentContext[Any]]
 """What a tool gets: `.context` is the turn's `AgentContext`, `.context.request_context` is a `Turn`."""
 
@@ -75,6 +78,25 @@ class Turn(Protocol):
     def add_usage(self, *, requests: int, input_tokens: int, output_tokens: int) -> None:
         """Count the model calls of a run that said what they used, and their tokens; an unfinished run's included."""
         ...
+
+
+class Secrets(Protocol):
+    """Makes sessions for users. `workers.sessions.issuer.SecretIssuer` says what is raised."""
+
+    async def start(self, owner: Owner, *, seed: str) -> Issued:
+        """A new session; the same `seed` makes the same one again."""
+        ...
+
+    async def renew(self, owner: Owner, session_id: str) -> Issued:
+        """A new client secret for a session of the owner's."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PageAccess:
+    """How tools reach the user's pages. What is None is not to be had in this process."""
+
+    secrets: Secrets | None = None
 
 
 @dataclass(frozen=True, slots=True)

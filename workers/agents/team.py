@@ -10,7 +10,7 @@ from schemas.chatkit import ProgressUpdateEvent
 from workers.agents.durable_tools import durable
 from workers.agents.identities import keep_identity
 from workers.agents.integration import build_integration_agent
-from workers.agents.ports import ServiceDirectory
+from workers.agents.ports import PageAccess, ServiceDirectory
 from workers.agents.relay import RelayedModel
 from workers.agents.service_orchestrator import build_service_orchestrator_agent
 from workers.agents.services import SampleServices
@@ -50,12 +50,16 @@ def _visible_handoff(target: ChatAgent) -> Handoff[AgentContext[Any], ChatAgent]
     return handoff(target, on_handoff=announce)
 
 
-def build_team(model: Model, services: ServiceDirectory | None = None) -> Team:
+def build_team(
+    model: Model,
+    services: ServiceDirectory | None = None,
+    pages: PageAccess = PageAccess(),  # noqa: B008  # frozen
+) -> Team:
     """The three agents of the project, all on one model."""
     return Team(
         (
-            build_integration_agent(model),
-            build_ui_coordination_agent(model),
+            build_integration_agent(model, pages),
+            build_ui_coordination_agent(model, pages),
             build_service_orchestrator_agent(model, services or SampleServices()),
         )
     )

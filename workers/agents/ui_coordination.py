@@ -6,6 +6,7 @@ from agents import Agent, Model, StopAtTools
 from agents.extensions.handoff_prompt import prompt_with_handoff_instructions
 from chatkit.agents import AgentContext
 
+from workers.agents.ports import PageAccess
 from workers.agents.tools import (
     STOPPING_TOOLS,
     ask_user,
@@ -30,7 +31,7 @@ INSTRUCTIONS = prompt_with_handoff_instructions(
 )
 
 
-def build_ui_coordination_agent(model: Model) -> Agent[AgentContext[Any]]:
+def build_ui_coordination_agent(model: Model, pages: PageAccess) -> Agent[AgentContext[Any]]:
     """The agent without its handoffs, which `workers.agents.team` ties."""
     return Agent(
         name=NAME,

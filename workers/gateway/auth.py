@@ -54,9 +54,14 @@ User = Annotated[Identity, Depends(identity)]
 AnyCaller = Annotated[Caller, Depends(caller)]
 
 
+def owner_of(identity: Identity) -> Owner:
+    """The user of a client secret."""
+    return Owner(identity.tenant, identity.user)
+
+
 def check_owner(caller: Caller, owner: Owner) -> None:
     """An event belongs to the user that sent it; others are told that there is none."""
-    if isinstance(caller, Identity) and (caller.tenant, caller.user) != (owner.tenant, owner.user):
+    if isinstance(caller, Identity) and owner_of(caller) != owner:
         raise not_found("event")
 
 

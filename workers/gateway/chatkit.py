@@ -13,10 +13,11 @@ from schemas.chatkit import STREAMING_REQUESTS, request_types
 from schemas.events import CREATE, PREFIX, Event
 from schemas.outcome import CancelReason, EventState
 from workers.gateway.acceptance import accept_one, check_same_request, let_in
-from workers.gateway.auth import Runtime, User, may_listen
+from workers.gateway.auth import Runtime, User, may_listen, owner_of
 from workers.gateway.ports import GatewayRuntime
 from workers.gateway.problem import ProblemError
 from workers.gateway.requests import event_of
+from workers.gateway.secret_frames import with_secrets
 from workers.gateway.sse import Batches, open_stream
 from workers.limits.places import forget, said_to_user
 from workers.streams.records import StreamEnd, StreamFrame
@@ -53,7 +54,7 @@ async def chatkit(request: Request, runtime: Runtime, user: User) -> Response:
     batches = runtime.reader.batches(accepted.lane, accepted.event_id, after, acceptance=accepted.acceptance)
     if event.type.removeprefix(PREFIX) in STREAMING_REQUESTS:
         return await open_stream(
-            batches,
+            with_secrets(batches, owner_of(user), runtime.deposits),
             with_end=False,
             permitted=lambda: may_listen(user, runtime),
             headers={EVENT_ID_HEADER: event.event_id},

@@ -12,14 +12,16 @@ from schemas.events import Event
 from schemas.outcome import CancelReason
 from schemas.records import Acceptance, EventStatus
 from workers.gateway.acceptance import accept_all, acceptance_of, let_in
-from workers.gateway.auth import AnyCaller, Runtime, Service, may_listen, owned_status
+from workers.gateway.auth import AnyCaller, Runtime, Service, may_listen, owned_status, owner_of
 from workers.gateway.cloudevents import receive
 from workers.gateway.page_events import receive_from_page
 from workers.gateway.ports import GatewayRuntime
 from workers.gateway.problem import ProblemError, invalid, not_found, retry_after, too_many
+from workers.gateway.secret_frames import with_secrets
 from workers.gateway.sse import open_stream
 from workers.lanes.records import Accepted, Refused
 from workers.limits.places import forget, said_to_user
+from workers.sessions.tokens import Identity
 
 router = APIRouter(prefix="/v1/events", tags=["events"])
 
@@ -74,6 +76,8 @@ async def follow(event_id: str, request: Request, runtime: Runtime, caller: AnyC
     """Server-sent events from the start, or after `Last-Event-ID`; the last one is `event: end`."""
     status = await owned_status(event_id, caller, runtime)
     batches = runtime.reader.batches(status.lane, event_id, request.headers.get("Last-Event-ID"))
+    if isinstance(caller, Identity):  # whose event it is: `owned_status` has made sure
+        batches = with_secrets(batches, owner_of(caller), runtime.deposits)
     return await open_stream(
         batches,
         with_end=True,

@@ -14,6 +14,7 @@ from workers.limits.door import Door
 from workers.limits.limiter import Limiter
 from workers.limits.usher import Usher
 from workers.redrive import RedrivingLanes
+from workers.sessions.deposits import SecretDeposits
 from workers.sessions.ports import SessionProvider
 from workers.sessions.tokens import Identity
 from workers.settings import Settings
@@ -101,6 +102,8 @@ class GatewayRuntime(Protocol):
     def minter(self) -> Minter: ...
     @property
     def sessions(self) -> SessionProvider: ...
+    @property
+    def deposits(self) -> SecretDeposits: ...
     @property
     def reads(self) -> ReadRequests: ...
     @property

@@ -55,6 +55,14 @@ class Keys:
         """Says for some seconds that the user has signed in."""
         return f"{self.prefix}:signed-in:{owner}"
 
+    def deposit(self, handle: str) -> str:
+        """A client secret that waits for its page, by its handle."""
+        return f"{self.prefix}:deposit:{handle}"
+
+    def effect_outcome(self, owner: str, action_id: str) -> str:
+        """What a page of the owner's has reported of an effect."""
+        return f"{self.prefix}:outcome:{owner}:{action_id}"
+
     @property
     def sign_ins(self) -> str:
         """All that waits for a sign-in, by its key, sorted by how long that is kept."""

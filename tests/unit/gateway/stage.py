@@ -27,6 +27,7 @@ from workers.limits.door import Door
 from workers.limits.limiter import Limiter
 from workers.limits.usher import Usher
 from workers.sessions.deployment import revocations_of, store_of
+from workers.sessions.deposits import SecretDeposits
 from workers.sessions.keys import KeyRing
 from workers.sessions.own import OwnSessions
 from workers.sessions.revocations import Revocations
@@ -129,6 +130,7 @@ class Stage:
     sessions: OwnSessions
     revocations: Revocations
     store: SessionStore
+    deposits: SecretDeposits
     reads: Notes
     database: Healthy
 
@@ -175,6 +177,7 @@ async def stage_on(
         OwnSessions(store, minter, revocations),
         revocations,
         store,
+        SecretDeposits(state, keys),
         Notes(),
         Healthy(),
     )
