@@ -32,7 +32,11 @@ class UiErrorData(UiEventData):
 
 
 class UiNamedData(UiEventData):
-    """`effect`, `deeplink` and `log`: a name and data."""
+    """`effect`, `deeplink` and `log`: a name and data.
+
+    Of an effect that an agent waits for, `data` is `{"action_id", "outcome"}`: the id that came in the effect's data,
+    and any JSON value of at most 4096 bytes, for the agent to read.
+    """
 
     name: str = Field(min_length=1, max_length=200)
     data: dict[str, Any] | None = None

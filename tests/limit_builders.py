@@ -10,6 +10,7 @@ from workers.clock import utc_now
 from workers.lanes.connection import State
 from workers.lanes.keys import Keys
 from workers.limits.limiter import Ask, Limiter, ModelStatus
+from workers.limits.models import Models
 from workers.limits.usher import SeatingLanes, Usher
 from workers.policies.rate_limit import InLine, Reserved, Used, Verdict
 from workers.setting_types import Limits
@@ -115,8 +116,7 @@ def stand_on(state: State, prefix: str) -> Stand:
 def usher_on(limiter: Limiter, lanes: SeatingLanes, **changes: Any) -> Usher:
     """An usher that lets every event wait as long as it likes."""
     options: dict[str, Any] = {
-        "model": MODEL,
-        "fallback": None,
+        "models": Models(MODEL),
         "passes": lambda _: True,
         "patience": lambda _: None,
         "now": utc_now,

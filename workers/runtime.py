@@ -17,6 +17,7 @@ from workers.agents.ports import PageAccess
 from workers.agents.responder import AgentResponder
 from workers.agents.services import load_services
 from workers.agents.team import Team, build_team
+from workers.allow_lists import ActionRules, AllowLists
 from workers.chat.database import Database
 from workers.chat.light import LightHandler
 from workers.chat.reads import Reads
@@ -44,6 +45,7 @@ from workers.light_turn import LightTurn
 from workers.limits.desk import LONGEST_PAUSE, LimitDesk
 from workers.limits.door import Door
 from workers.limits.limiter import Limiter
+from workers.limits.models import Models
 from workers.limits.usher import Usher
 from workers.operator_cancel import OperatorCancel
 from workers.policies.filter import FilterPolicy
@@ -60,6 +62,7 @@ from workers.sessions.store import SessionStore
 from workers.sessions.tokens import TokenMinter, TokenVerifier
 from workers.settings import Settings
 from workers.settle import Settler
+from workers.streams.outcomes import EffectOutcomes
 from workers.streams.reader import FrameReader
 from workers.streams.replay import TurnStreams
 from workers.streams.writer import FrameWriter
@@ -116,6 +119,7 @@ class GatewayParts:
     """What the gateway's requests use."""
 
     settings: Settings
+    allowed: AllowLists
     state: State
     lanes: Lanes
     limiter: Limiter
@@ -172,6 +176,7 @@ async def turn_runtime(
             core.waker.wake,
             model=settings.model,
             fallback=settings.fallback_model,
+            others=settings.choosable_models,
             queue_of=queue_of,
             lease=settings.lease * 3,
             on_stale=partial(refusals.note, "limits"),
@@ -185,7 +190,7 @@ async def turn_runtime(
         provider = await _provider_of_worker(stack, settings, store)
         pages = _pages(core, provider)
         teams: dict[str, Team] = {}
-        for model_name in filter(None, [settings.model, settings.fallback_model]):
+        for model_name in {settings.model, *filter(None, [settings.fallback_model]), *settings.choosable_models}:
             model = build_model(settings, model_name, on_headers=desk.correct)
             stack.push_async_callback(model.close)
             teams[model_name] = build_team(model, services, pages)
@@ -193,7 +198,7 @@ async def turn_runtime(
         addresses = Addresses(Hosts.of(settings.image_domains), Hosts.of(settings.link_domains))
         streams = TurnStreams(writer, core.state, core.keys)
         sessions = AskedSessions(store)
-        light = LightHandler(core.database, SessionEvents(provider), sessions)
+        light = LightHandler(core.database, SessionEvents(provider), sessions, EffectOutcomes(core.state, core.keys))
         turns = TurnHandler(
             core.database,
             AgentResponder(teams[settings.model], others=teams, addresses=addresses),
@@ -216,7 +221,8 @@ async def _provider_of_worker(stack: AsyncExitStack, settings: Settings, store: 
 def _pages(core: Core, provider: SessionProvider | None) -> PageAccess:
     """How the agents' tools reach the pages of users."""
     secrets = SecretIssuer(provider, SecretDeposits(core.state, core.keys)) if provider is not None else None
-    return PageAccess(secrets=secrets)
+    actions = ActionRules(core.settings.actions)
+    return PageAccess(secrets=secrets, actions=actions, outcomes=EffectOutcomes(core.state, core.keys))
 
 
 @asynccontextmanager
@@ -254,7 +260,10 @@ async def worker_runtime(core: Core, *, give_up: GiveUp = lambda: None) -> Async
             task.add_done_callback(partial(_report, give_up))
         stack.push_async_callback(intake.close)
         largest = settings.max_event_bytes
-        admission = Admission(intake, lanes, worker=name, max_event_bytes=largest, now=utc_now, mourner=ends)
+        check = AllowLists.of(settings).check
+        admission = Admission(
+            intake, lanes, worker=name, max_event_bytes=largest, now=utc_now, mourner=ends, check=check
+        )
         sweeping = Rounds(Sweeper(lanes, core.waker.wake).sweep, lambda: roll.live, failure="sweep_failed")
         await stack.enter_async_context(running(sweeping.run(), "sweeper", give_up))
         granting = Rounds(turns.desk.grant, lambda: roll.live, failure="grant_failed")
@@ -285,6 +294,7 @@ async def gateway_runtime(core: Core) -> AsyncIterator[GatewayParts]:
         await stack.enter_async_context(running(feed.run(), "revocation-feed", lambda: None))  # it guards itself
         yield GatewayParts(
             settings=settings,
+            allowed=AllowLists.of(settings),
             state=core.state,
             lanes=core.lanes,
             limiter=Limiter(core.state, core.keys),
@@ -313,8 +323,7 @@ def _usher(core: Core) -> Usher:
     return Usher(
         Limiter(core.state, core.keys),
         core.lanes,
-        model=settings.model,
-        fallback=settings.fallback_model,
+        models=Models(settings.model, settings.fallback_model, settings.choosable_models),
         passes=FilterPolicy(patterns.allow, patterns.deny).passes,
         patience=lambda event: patience(event.type),
         now=utc_now,

@@ -20,6 +20,12 @@ POLICIES_FORM = (
 FILTER_FORM = '{"allow": {"type": […], "source": […], "tenant": […]}, "deny": {…}}, or the path of a file that holds it'
 
 
+ACTIONS_FORM = (
+    '{"highlight": {"type": "object", "required": ["target"]}, …}: action type and JSON Schema of its payload, '
+    "or the path of a file that holds it"
+)
+
+
 FilterAttribute = Literal["type", "source", "tenant"]
 
 

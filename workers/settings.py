@@ -21,7 +21,16 @@ from schemas.events import MAX_EVENT_BYTES, event_types
 from schemas.events import PREFIX as TYPE_PREFIX
 from workers.errors import SettingsError
 from workers.failpoints import VARIABLE as FAILPOINTS
-from workers.setting_types import FILTER_FORM, LIMITS_FORM, POLICIES_FORM, Accepts, EventFilter, Limits, TaskPolicy
+from workers.setting_types import (
+    ACTIONS_FORM,
+    FILTER_FORM,
+    LIMITS_FORM,
+    POLICIES_FORM,
+    Accepts,
+    EventFilter,
+    Limits,
+    TaskPolicy,
+)
 from workers.transport import HTTPS_FORM, is_safe
 
 log = logging.getLogger(__name__)
@@ -66,6 +75,9 @@ class Settings(BaseSettings):
         str | None, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"), Accepts("module:name of what makes the services")
     ] = None
     fallback_model: str | None = None
+    allowed_models: str = ""
+    allowed_tools: str = ""
+    actions: Annotated[dict[str, dict[str, Any]] | None, NoDecode, Accepts(ACTIONS_FORM)] = None
     secret_key: SecretStr | None = None
     signing_keys: SecretStr | None = None
     api_keys: SecretStr = SecretStr("")
@@ -142,7 +154,7 @@ class Settings(BaseSettings):
             raise ValueError("outside of this machine only HTTPS is taken")
         return value
 
-    @field_validator("limits", "event_filter", "task_policies", mode="before")
+    @field_validator("limits", "event_filter", "task_policies", "actions", mode="before")
     @classmethod
     def _json_or_file(cls, value: Any) -> Any:
         """A setting that is a JSON object, or the path of a file that holds one."""
@@ -170,6 +182,21 @@ class Settings(BaseSettings):
             raise ValueError(f'"{name}" is no event type' + (f"; did you mean {nearest[0]}?" if nearest else ""))
         return policies
 
+    @field_validator("actions")
+    @classmethod
+    def _real_schemas(cls, value: dict[str, dict[str, Any]] | None) -> dict[str, dict[str, Any]] | None:
+        """A schema that is none would refuse every payload, or none, when it is too late."""
+        if value:
+            from jsonschema import Draft202012Validator, SchemaError
+
+            for name, schema in value.items():
+                try:
+                    Draft202012Validator.check_schema(schema)
+                except SchemaError as error:
+                    place = ".".join(map(str, error.absolute_path))
+                    raise ValueError(f'"{name}" has no JSON Schema{f" at {place}" if place else ""}') from None
+        return value
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: Any) -> Any:
@@ -182,12 +209,22 @@ class Settings(BaseSettings):
     @property
     def service_keys(self) -> frozenset[str]:
         """The service keys that callers may present."""
-        return frozenset(key.strip() for key in self.api_keys.get_secret_value().split(",") if key.strip())
+        return _names(self.api_keys.get_secret_value())
+
+    @property
+    def choosable_models(self) -> frozenset[str]:
+        """The models that a message may ask for."""
+        return _names(self.allowed_models) or frozenset(filter(None, [self.model, self.fallback_model]))
+
+    @property
+    def choosable_tools(self) -> frozenset[str]:
+        """The tools that a message may ask for."""
+        return _names(self.allowed_tools)
 
     @property
     def page_origins(self) -> frozenset[str]:
         """Where the pages come from that may keep their refresh token in a cookie; empty: none may."""
-        return frozenset(origin.strip() for origin in self.cookie_origins.split(",") if origin.strip())
+        return _names(self.cookie_origins)
 
     @property
     def scripted(self) -> bool:
@@ -199,6 +236,11 @@ class Settings(BaseSettings):
         """Says whether the provider's key is another than before, and nothing else about it."""
         key = self.openai_api_key.get_secret_value() if self.openai_api_key else ""
         return sha256(f"{self.openai_base_url} {key}".encode()).hexdigest()[:16]
+
+
+def _names(text: str) -> frozenset[str]:
+    """The names in a text with commas between them."""
+    return frozenset(name.strip() for name in text.split(",") if name.strip())
 
 
 def load_settings() -> Settings:

@@ -1,9 +1,11 @@
 """Events that need no model: a batch at a time, and no event's failure is another's."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from fakeredis import FakeAsyncRedis
 from sqlalchemy import Connection
 from sqlalchemy import event as sqlalchemy_event
 
@@ -17,7 +19,10 @@ from workers.chat.database import Database
 from workers.chat.light import LightHandler
 from workers.chat.tables import feedback, sessions
 from workers.errors import NotFoundError, PermanentError
+from workers.lanes.keys import Keys
+from workers.lanes.records import Owner
 from workers.policies.batch import LightResult
+from workers.streams.outcomes import EffectOutcomes, action_id_of
 
 
 def page_event(type_: str, data: dict[str, Any], **attributes: Any) -> Event:
@@ -212,3 +217,21 @@ async def test_what_was_sent_in_a_session_that_is_revoked_by_now_is_left_out_of_
     assert results == [dropped, (Done(), [b"{}"]), dropped, dropped]
     assert await said(chat.database) == [("msg_2", "positive", "u1")]
     assert sessions.asked == 1
+
+
+async def test_what_a_page_reports_of_an_effect_is_kept_for_the_agent_that_waits(chat: Chat) -> None:
+    outcomes = EffectOutcomes(FakeAsyncRedis(), Keys("ck", 1))
+    light = LightHandler(chat.database, outcomes=outcomes)
+    action_id = action_id_of("evt_1:0:call_1")
+    reports = [
+        page_event("chatkit.ui.effect", {"name": "highlight", "data": {"action_id": action_id, "outcome": [1]}}),
+        page_event("chatkit.ui.effect", {"name": "highlight"}),
+        page_event("chatkit.ui.effect", {"name": "highlight", "data": {"action_id": "act_forged:x", "outcome": 1}}),
+        page_event("chatkit.ui.log", {"name": "highlight", "data": {"action_id": action_id, "outcome": [2]}}),
+    ]
+    assert await light([delivery_of(event) for event in reports]) == [(Done(), [])] * 4
+    found = await outcomes.wait(Owner("default", "u1"), action_id, timedelta(0))
+    assert found is not None
+    assert found.outcome == [1]
+    assert await outcomes.wait(Owner("default", "u2"), action_id, timedelta(0)) is None
+    assert "highlight" not in str(await session_of(chat))

@@ -1,15 +1,22 @@
 """Taking back what was shown of an answer that does not come: the screen is left with what is stored."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 
 import pytest
+from chatkit.widgets import DynamicWidgetRoot
 
-from schemas.chatkit import ThreadItemRemovedEvent, stream_event_adapter
+from schemas.chatkit import (
+    ThreadItemRemovedEvent,
+    ThreadItemReplacedEvent,
+    ThreadStreamEvent,
+    WidgetItem,
+    stream_event_adapter,
+)
 from schemas.events import Event
 from schemas.outcome import Done
 from tests.builders import create_event, message_event
-from tests.conformance.chats import Chat, Step, begins, dying_at, says, texts
+from tests.conformance.chats import AT, Chat, Context, Step, begins, dying_at, says, shows, texts
 from workers.chat.take_back import TakeBack
 from workers.errors import TransientError
 from workers.policies.delivery import LastLook
@@ -54,3 +61,27 @@ async def test_an_answer_that_is_stored_stays(chat: Chat) -> None:
 
 async def test_an_event_that_has_shown_nothing_takes_nothing_back(chat: Chat) -> None:
     assert await taken_back(chat, create_event("hello")) == []
+
+
+async def test_a_card_that_a_failed_turn_has_changed_is_shown_as_it_is_stored(chat: Chat) -> None:
+    def widget(text: str) -> WidgetItem:
+        tree = DynamicWidgetRoot.model_validate({"type": "Card", "children": [{"type": "Text", "value": text}]})
+        return WidgetItem(id="msg_card", thread_id="", created_at=AT, widget=tree, copy_text=text)
+
+    def changes(context: Context) -> AsyncGenerator[ThreadStreamEvent, None]:
+        async def step() -> AsyncGenerator[ThreadStreamEvent, None]:
+            yield ThreadItemReplacedEvent(item=widget("new").model_copy(update={"thread_id": context.thread.id}))
+            raise TransientError("cut")
+
+        return step()
+
+    chat.responder.steps = [shows(widget("old")), changes]
+    event = message_event(str((await chat.thread()).thread_id), "again")
+    with pytest.raises(TransientError):
+        await chat.run(event)
+    await taken_back(chat, event)
+    last = chat.frames(event)[-1]
+    assert isinstance(last, ThreadItemReplacedEvent)
+    assert isinstance(last.item, WidgetItem)
+    assert (last.item.id, last.item.copy_text) == ("msg_card", "old")
+    assert last.item in await chat.items(event)

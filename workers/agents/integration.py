@@ -6,11 +6,11 @@ from agents import Agent, Model
 from agents.extensions.handoff_prompt import prompt_with_handoff_instructions
 from chatkit.agents import AgentContext
 
+from workers.agents.action_tools import send_custom_action
 from workers.agents.ports import PageAccess
 from workers.agents.secret_tools import secret_tools
 from workers.agents.tools import (
     get_turn_context,
-    send_custom_action,
     set_thread_status,
     set_thread_title,
     show_notice,
@@ -45,7 +45,7 @@ def build_integration_agent(model: Model, pages: PageAccess) -> Agent[AgentConte
             get_turn_context,
             set_thread_title,
             set_thread_status,
-            send_custom_action,
+            send_custom_action(pages),
             show_notice,
             show_progress,
             *secret_tools(pages.secrets),

@@ -3,13 +3,16 @@
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Protocol
 
 from agents import RunContextWrapper
 from chatkit.agents import AgentContext
 
+from workers.allow_lists import ANY_ACTION, ActionRules
 from workers.lanes.records import Owner
 from workers.sessions.issuer import Issued
+from workers.streams.outcomes import Reported
 
 ToolContext = RunContextWrapper[AgentContext[Any]]
 """What a tool gets: `.context` is the turn's `AgentContext`, `.context.request_context` is a `Turn`."""
@@ -67,6 +70,9 @@ class Turn(Protocol):
     def user(self) -> str: ...
 
     @property
+    def owner(self) -> Owner: ...
+
+    @property
     def model(self) -> str | None:
         """The model to use; None: the deployment's."""
         ...
@@ -92,11 +98,21 @@ class Secrets(Protocol):
         ...
 
 
+class Outcomes(Protocol):
+    """What pages report of effects. Raises StateAwayError."""
+
+    async def wait(self, owner: Owner, action_id: str, within: timedelta) -> Reported | None:
+        """The first report of a page of the owner's; None: there is none in time. Zero asks once."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class PageAccess:
-    """How tools reach the user's pages. What is None is not to be had in this process."""
+    """How tools reach the user's pages, and what they may send. What is None is not to be had in this process."""
 
     secrets: Secrets | None = None
+    actions: ActionRules = ANY_ACTION
+    outcomes: Outcomes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from schemas.chatkit import (
     ThreadStreamEvent,
 )
 from workers.agents.addresses import Addresses
+from workers.agents.choices import chosen_tool, with_tool
 from workers.agents.classify import classify
 from workers.agents.conversion import Conversion
 from workers.agents.feed import CURRENT_FEED, ModelEvent, Shows, StepEnd, TurnFeed
@@ -36,7 +37,7 @@ from workers.agents.hops import MAX_HOPS, HopLimit
 from workers.agents.item_ids import MessageIds
 from workers.agents.output import OutputFilter
 from workers.agents.ports import Journal, Turn
-from workers.agents.team import Team
+from workers.agents.team import ChatAgent, Team
 
 AGENT_KEY = "agent"
 """Key of the thread's metadata that names the agent of the last answer: a handoff sticks."""
@@ -87,7 +88,9 @@ class AgentResponder:
         agent_context._events = feed.tool_events  # noqa: SLF001  # the only way to give a turn a queue of its own
         run: RunResultStreaming | None = None
         try:
-            run = self._start(feed, agent_context, await HISTORY.to_agent_input(list(items)), active_agent)
+            team = self.others.get(turn.model or "", self.team)
+            agent = with_tool(team, team.answering(active_agent), chosen_tool(items))
+            run = self._start(feed, agent_context, agent, await HISTORY.to_agent_input(list(items)))
             async with aclosing(_frames(agent_context, feed, ids, OutputFilter(self.addresses))) as frames:
                 async for frame in frames:
                     yield frame
@@ -105,13 +108,13 @@ class AgentResponder:
             _stick(agent_context, run.last_agent.name)
 
     def _start(
-        self, feed: TurnFeed, context: AgentContext[Any], input_: list[Any], active_agent: str | None
+        self, feed: TurnFeed, context: AgentContext[Any], agent: ChatAgent, input_: list[Any]
     ) -> RunResultStreaming:
         token = CURRENT_FEED.set(feed)
         try:
             # the run is a task, which copies the current context here and now
             run = Runner.run_streamed(
-                self.others.get(context.request_context.model, self.team).answering(active_agent),
+                agent,
                 input_,
                 context=context,
                 max_turns=self.max_steps,

@@ -11,7 +11,6 @@ from workers.agents.durable_tools import call_key
 from workers.agents.failures import report_failure
 from workers.agents.ports import Secrets, ToolContext, Turn
 from workers.errors import CallError, StateAwayError
-from workers.lanes.records import Owner
 from workers.sessions.issuer import Issued
 from workers.sessions.tokens import TokenError
 
@@ -33,7 +32,7 @@ def secret_tools(secrets: Secrets | None) -> list[FunctionTool]:
             return "Refused: user_id must be the user of this conversation, whom get_turn_context names."
         if secrets is None:
             return NO_KEY
-        return await _hand_over(wrapper, lambda: secrets.start(_owner(turn), seed=call_key()))
+        return await _hand_over(wrapper, lambda: secrets.start(turn.owner, seed=call_key()))
 
     @function_tool(failure_error_function=report_failure)
     async def refresh_client_token(wrapper: ToolContext, existing_token: str) -> str:
@@ -45,7 +44,7 @@ def secret_tools(secrets: Secrets | None) -> list[FunctionTool]:
         turn: Turn = wrapper.context.request_context
         if secrets is None:
             return NO_KEY
-        return await _hand_over(wrapper, lambda: secrets.renew(_owner(turn), existing_token))
+        return await _hand_over(wrapper, lambda: secrets.renew(turn.owner, existing_token))
 
     return [generate_client_secret, refresh_client_token]
 
@@ -64,7 +63,3 @@ async def _hand_over(wrapper: ToolContext, issue: Callable[[], Awaitable[Issued]
     shown = data.model_dump(mode="json", exclude_none=True)
     await wrapper.context.stream(ClientEffectEvent(name=ISSUED_EFFECT, data=shown))
     return json.dumps({"session_id": issued.session_id, "expires_at": shown["expires_at"]})
-
-
-def _owner(turn: Turn) -> Owner:
-    return Owner(turn.tenant, turn.user)

@@ -13,12 +13,10 @@ from chatkit.types import (
     StructuredInputMultipleChoice,
     StructuredInputMultipleChoiceOption,
 )
-from chatkit.widgets import DynamicWidgetRoot
 from pydantic import BaseModel, Field
 
 from schemas.chatkit import (
     ActiveStatus,
-    ClientEffectEvent,
     LockedStatus,
     NoticeEvent,
     ProgressUpdateEvent,
@@ -97,19 +95,6 @@ async def set_thread_status(wrapper: ToolContext, status: Literal["active", "loc
     return f"The conversation is {status}."
 
 
-# strict schemas allow no open objects, and an action's payload is one
-@function_tool(failure_error_function=report_failure, strict_mode=False)
-async def send_custom_action(wrapper: ToolContext, action_type: str, payload: dict[str, Any]) -> str:
-    """Send a custom action to every page that has this conversation open.
-
-    Args:
-        action_type: Name of the effect that the page handles.
-        payload: Data for it.
-    """
-    await wrapper.context.stream(ClientEffectEvent(name=action_type, data=payload))
-    return f"Sent {action_type!r}."
-
-
 @function_tool(failure_error_function=report_failure)
 async def show_notice(wrapper: ToolContext, message: str, level: Literal["info", "warning", "danger"]) -> str:
     """Show a short notice above the composer.
@@ -133,34 +118,6 @@ async def show_progress(wrapper: ToolContext, text: str) -> str:
     return "Shown."
 
 
-@function_tool(failure_error_function=report_failure, strict_mode=False)
-async def show_card(
-    wrapper: ToolContext,
-    title: str,
-    lines: list[str],
-    button_label: str | None = None,
-    button_action: str | None = None,
-    button_payload: dict[str, Any] | None = None,
-) -> str:
-    """Show a card with a title, lines of text and, if wanted, one button that sends an action back.
-
-    Args:
-        title: Heading of the card.
-        lines: Paragraphs.
-        button_label: Text of the button; no button when it is left out.
-        button_action: Type of the action that the button sends.
-        button_payload: Payload of that action.
-    """
-    children: list[dict[str, Any]] = [{"type": "Title", "value": title, "size": "sm"}]
-    children += [{"type": "Text", "value": line} for line in lines]
-    if button_label and button_action:
-        action = {"type": button_action, "payload": button_payload or {}, "handler": "server"}
-        children.append({"type": "Button", "label": button_label, "onClickAction": action})
-    widget = DynamicWidgetRoot.model_validate({"type": "Card", "children": children})
-    await wrapper.context.stream_widget(widget, copy_text="\n".join([title, *lines]))
-    return "The card is shown."
-
-
 @function_tool(failure_error_function=report_failure)
 async def ask_user(wrapper: ToolContext, questions: list[Question]) -> str:
     """Ask the user one or more questions. The turn ends here and goes on when the user has answered.
@@ -179,6 +136,7 @@ async def ask_user(wrapper: ToolContext, questions: list[Question]) -> str:
     return "The questions are shown."
 
 
+# strict schemas allow no open objects, and a tool's arguments are one
 @function_tool(failure_error_function=report_failure, strict_mode=False)
 async def call_client_tool(wrapper: ToolContext, name: str, arguments: dict[str, Any]) -> str:
     """Run a tool in the user's page. The turn ends here and goes on when the page has answered.

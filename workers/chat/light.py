@@ -30,6 +30,7 @@ from workers.lanes.records import Owner
 from workers.policies.batch import LightResult
 from workers.policies.delivery import Delivery
 from workers.policies.session import Sessions
+from workers.streams.outcomes import EffectOutcomes, reported_by
 
 FEEDBACK = "chatkit.items.feedback"
 
@@ -41,17 +42,22 @@ class LightHandler:
         database: where conversations are kept.
         session_events: runs those of sessions.
         sessions: says which were revoked while their events waited. (Of turns, a policy asks it.)
+        outcomes: keeps what pages report of effects that agents wait for.
     """
 
     def __init__(
-        self, database: Database, session_events: SessionEvents | None = None, sessions: Sessions | None = None
+        self,
+        database: Database,
+        session_events: SessionEvents | None = None,
+        sessions: Sessions | None = None,
+        outcomes: EffectOutcomes | None = None,
     ) -> None:
-        self._database, self._sessions = database, sessions
+        self._database, self._sessions, self._outcomes = database, sessions, outcomes
         self._session_events = session_events or SessionEvents(None)
 
     async def __call__(self, deliveries: Sequence[Delivery], /) -> list[LightResult]:
         """One result per delivery, in order. Raises DatabaseError, and StateAwayError where sessions cannot be
-        asked."""
+        asked or outcomes not be kept."""
         results: list[LightResult] = [(Done(), [])] * len(deliveries)
         revoked = await self._revoked(deliveries)
         live = [place for place, one in enumerate(deliveries) if one.event.sessionid not in revoked]
@@ -59,6 +65,9 @@ class LightHandler:
             results[place] = Dropped(DropReason.SESSION_REVOKED), []
         places = [(place, deliveries[place].event) for place in live]
         await self._of_sessions([(place, event) for place, event in places if event.is_session], results)
+        reports = [report for _, event in places if (report := reported_by(event)) is not None]
+        if reports and self._outcomes is not None:  # first: an agent waits
+            await self._outcomes.put(reports)
         rated = [(place, event) for place, event in places if event.type == FEEDBACK]
         said = [session_values(event, deliveries[place].accepted_at) for place, event in places if is_of_session(event)]
         if rated or said:

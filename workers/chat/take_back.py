@@ -1,12 +1,13 @@
 """Taking back what was shown of an answer that does not come, so that the screen shows what is stored."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from chatkit.store import NotFoundError
 from sqlalchemy import Connection
 
-from schemas.chatkit import ThreadItemRemovedEvent, ThreadMetadata, frame_of
+from schemas.chatkit import ThreadItem, ThreadItemRemovedEvent, ThreadItemReplacedEvent, ThreadMetadata, frame_of
 from schemas.events import Event
 from workers.chat import fence, rows
 from workers.chat.database import Database
@@ -28,6 +29,7 @@ class _Stored:
     answered: bool
     thread: ThreadMetadata | None
     item_ids: frozenset[str]
+    replaced: Sequence[ThreadItem] = ()
 
 
 class TakeBack:
@@ -38,8 +40,8 @@ class TakeBack:
         self._player = ReadServer(SqlStore(database))
 
     async def __call__(self, delivery: Delivery) -> LastLook:
-        """Frames that remove each item that was shown and is not stored, and free the composer if it was locked; and
-        whether the event is answered after all.
+        """Frames that remove what was shown and is not stored, show what was changed as it is stored, and free the
+        composer if it was locked; and whether the event is answered after all.
 
         Raises:
             DatabaseError: the database is away.
@@ -53,12 +55,14 @@ class TakeBack:
             return LastLook()
         shown = shown_by(frames, self._player)
         ids, owner = [*shown.done, *shown.pending], Owner(event.tenant, event.userid)
-        stored = await self._database.read(lambda connection: _look(connection, owner, event, thread_id, ids))
+        stored = await self._database.read(lambda connection: _look(connection, owner, event, thread_id, shown))
         gone = [item_id for item_id in ids if item_id not in stored.item_ids]
         removed = [frame_of(ThreadItemRemovedEvent(item_id=item_id)) for item_id in gone]
         if stored.thread is None:
             return LastLook(removed, stored.answered)
-        return LastLook([*removed, *await self._unlocked(delivery, stored.thread, shown)], stored.answered)
+        before = [self._player._serialize(ThreadItemReplacedEvent(item=item)) for item in stored.replaced]  # noqa: SLF001  # as ChatKit
+        unlocked = await self._unlocked(delivery, stored.thread, shown)
+        return LastLook([*removed, *before, *unlocked], stored.answered)
 
     async def _unlocked(self, delivery: Delivery, thread: ThreadMetadata, shown: Shown) -> list[bytes]:
         """The event waits for no sign-in any more, and so does its thread."""
@@ -73,10 +77,13 @@ class TakeBack:
         return [updated_frame(thread, self._player)] if shown.is_locked else []
 
 
-def _look(connection: Connection, owner: Owner, event: Event, thread_id: str, ids: list[str]) -> _Stored:
+def _look(connection: Connection, owner: Owner, event: Event, thread_id: str, shown: Shown) -> _Stored:
     answered = fence.is_answered(connection, owner, event.event_id)
-    item_ids = frozenset(rows.stored_ids(connection, owner, thread_id, ids))
+    item_ids = frozenset(rows.stored_ids(connection, owner, thread_id, [*shown.done, *shown.pending]))
     try:
-        return _Stored(answered, rows.load_thread(connection, owner, thread_id), item_ids)
+        thread = rows.load_thread(connection, owner, thread_id)
     except NotFoundError:
         return _Stored(answered, None, item_ids)
+    replaced = rows.stored_ids(connection, owner, thread_id, list(shown.replaced))
+    items = [rows.load_item(connection, owner, thread_id, item_id) for item_id in replaced]
+    return _Stored(answered, thread, item_ids, items)

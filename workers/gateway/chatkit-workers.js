@@ -15,7 +15,12 @@
  * @property {(current: string | null) => Promise<string>} getClientSecret gives a client secret: the first one, or the one
  *   after `current`, which the gateway has refused. `null` once more: the user has to sign in again.
  * @property {string} [gateway] where the gateway is; by default where this module was loaded from.
+ * @property {(name: string, data: Record<string, unknown>) => unknown} [onEffect] does what an agent wants of the page. An agent
+ *   that waits for the outcome (`data.action_id`) is told what it returns, or resolves to: any JSON value of at most 4096 bytes.
+ * @property {(session: IssuedSession) => void} [onClientSecret] takes a session that an agent has made or refreshed for the user.
  */
+
+/** @typedef {{ session_id: string, expires_at: string, client_secret: string, refresh_token?: string | null }} IssuedSession */
 
 /**
  * @typedef {object} Connection
@@ -29,6 +34,9 @@ export const DOM_EVENTS = /** @type {const} */ ([
   "thread.change", "thread.load.start", "thread.load.end", "tool.change",
 ]);
 
+/** Effects of the system: no business of `onEffect`. */
+const RESERVED = ["reauthenticate", "client_secret", "session"];
+
 const LINGER_MS = 250;
 const BATCH = 50;
 const MOST_WAITING = 500;
@@ -40,19 +48,21 @@ const [FIRST_PAUSE_MS, LAST_PAUSE_MS] = [250, 4_000];
  * @param {ConnectOptions} options
  * @returns {Connection}
  */
-export function connect(element, { domainKey, getClientSecret, gateway = new URL(import.meta.url).origin }) {
+export function connect(element, options) {
+  const { domainKey, getClientSecret, gateway = new URL(import.meta.url).origin } = options;
   const closing = new AbortController();
   const { signal } = closing;
   const secrets = new ClientSecrets(getClientSecret);
   const caller = new Caller(gateway, secrets);
-  const turns = new Turns(element, caller, () => signIn());
   const forwarder = new Forwarder(caller);
+  const effects = new Effects(options, forwarder, () => signIn());
+  const turns = new Turns(element, caller, (name, data) => effects.seeAgain(name, data));
   const keys = new IdempotencyKeys();
 
   /** Until it has succeeded nothing else is to be done about it: the chat itself says that it waits for a sign-in. */
   const signIn = () => secrets.renew().catch((error) => console.warn("chatkit-workers: no sign-in", error));
 
-  for (const name of DOM_EVENTS) {
+  for (const name of DOM_EVENTS.filter((name) => name !== "effect")) {
     element.addEventListener(`chatkit.${name}`, (event) => {
       forwarder.add(name, /** @type {CustomEvent} */ (event).detail);
     }, { signal });
@@ -60,7 +70,7 @@ export function connect(element, { domainKey, getClientSecret, gateway = new URL
   element.addEventListener("chatkit.thread.change", (event) => turns.open(event.detail.threadId), { signal });
   element.addEventListener("chatkit.thread.load.end", (event) => turns.resume(event.detail.threadId), { signal });
   element.addEventListener("chatkit.effect", (event) => {
-    if (event.detail.name === "reauthenticate") signIn();
+    effects.see(event.detail.name, event.detail.data ?? {});
   }, { signal });
   addEventListener("pagehide", () => forwarder.flush(), { signal });
 
@@ -252,8 +262,8 @@ class Forwarder {
 }
 
 /**
- * What is told of an event: ids and names. The rest (`data` of an effect, a deep link or a log, the message of an error)
- * may hold what people wrote.
+ * What is told of an event: ids and names, and what `onEffect` has returned. The rest (`data` of an effect, a deep link or a
+ * log, the message of an error) may hold what people wrote.
  *
  * @param {typeof DOM_EVENTS[number]} name
  * @param {any} detail
@@ -261,10 +271,70 @@ class Forwarder {
 function dataOf(name, detail) {
   switch (name) {
     case "error": return { error: { name: String(detail?.error?.name ?? "Error").slice(0, 200) } };
-    case "effect": case "deeplink": case "log": return { name: String(detail?.name).slice(0, 200) };
+    case "effect": return { name: String(detail?.name).slice(0, 200), ...(detail?.data ? { data: detail.data } : {}) };
+    case "deeplink": case "log": return { name: String(detail?.name).slice(0, 200) };
     case "thread.change": case "thread.load.start": case "thread.load.end": return { threadId: detail?.threadId ?? null };
     case "tool.change": return { toolId: detail?.toolId ?? null };
     default: return {};
+  }
+}
+
+/** What agents and the system want of the page. */
+class Effects {
+  /**
+   * @param {ConnectOptions} options
+   * @param {Forwarder} forwarder
+   * @param {() => void} signIn
+   */
+  constructor({ onEffect, onClientSecret }, forwarder, signIn) {
+    this.onEffect = onEffect;
+    this.onClientSecret = onClientSecret;
+    this.forwarder = forwarder;
+    this.signIn = signIn;
+  }
+
+  /**
+   * @param {string} name
+   * @param {Record<string, unknown>} data
+   */
+  async see(name, data) {
+    if (name === "reauthenticate") this.signIn();
+    if (name === "client_secret") this.hand(data);
+    const done = RESERVED.includes(name) ? undefined : await this.do(name, data);
+    if (typeof data.action_id !== "string") return this.forwarder.add("effect", { name });
+    this.forwarder.add("effect", { name, data: { action_id: data.action_id, outcome: done ?? null } });
+    this.forwarder.flush(); // an agent waits
+  }
+
+  /**
+   * An effect of a turn that this page follows and whose answer the element does not read. It may have been seen before
+   * the page was loaded again, so only those count that must not wait for the end of the turn.
+   *
+   * @param {string} name
+   * @param {Record<string, unknown>} data
+   */
+  seeAgain(name, data) {
+    if (name === "reauthenticate") this.signIn();
+    else if (name === "client_secret") this.hand(data);
+    else if (typeof data.action_id === "string") this.see(name, data);
+  }
+
+  /** @param {Record<string, unknown>} data without the secret when its minute is over */
+  hand(data) {
+    if (typeof data.client_secret === "string") this.onClientSecret?.(/** @type {IssuedSession} */ (data));
+  }
+
+  /**
+   * @param {string} name
+   * @param {Record<string, unknown>} data
+   */
+  async do(name, data) {
+    try {
+      return await this.onEffect?.(name, data);
+    } catch (error) {
+      console.warn("chatkit-workers: an effect failed", error);
+      return { error: error instanceof Error ? error.name : "Error" };
+    }
   }
 }
 
@@ -273,12 +343,12 @@ class Turns {
   /**
    * @param {ChatKitElement} element
    * @param {Caller} caller
-   * @param {() => void} signIn
+   * @param {(name: string, data: Record<string, unknown>) => void} onEffect
    */
-  constructor(element, caller, signIn) {
+  constructor(element, caller, onEffect) {
     this.element = element;
     this.caller = caller;
-    this.signIn = signIn;
+    this.onEffect = onEffect;
     /** @type {string | null} */
     this.thread = null;
     /** @type {Set<string>} events whose answers the element reads */
@@ -388,10 +458,10 @@ class Turns {
   /**
    * The element does not see these frames, so what must not wait for the end of the turn is done here.
    *
-   * @param {{ type: string, name?: string }} frame
+   * @param {{ type: string, name?: string, data?: Record<string, unknown> }} frame
    */
   see(frame) {
-    if (frame.type === "client_effect" && frame.name === "reauthenticate") this.signIn();
+    if (frame.type === "client_effect" && frame.name) this.onEffect(frame.name, frame.data ?? {});
   }
 }
 

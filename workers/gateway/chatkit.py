@@ -42,7 +42,7 @@ BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {"applicati
 async def chatkit(request: Request, runtime: Runtime, user: User) -> Response:
     """Streaming requests are answered by server-sent events, others by JSON. Closing the connection stops nothing."""
     await let_in(user, runtime)
-    event = await event_of(request, user, runtime.settings.max_event_bytes)
+    event = await event_of(request, user, runtime.settings.max_event_bytes, runtime.allowed)
     if not event.needs_turn:
         return await _answer_here(event, runtime)
     if event.thread_id is not None and event.type != CREATE:

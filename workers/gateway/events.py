@@ -52,12 +52,14 @@ async def publish(request: Request, runtime: Runtime, caller: AnyCaller) -> Resp
     else:
         received = await receive_from_page(request, caller)
         await let_in(caller, runtime, len(received.events))
-    answers = await _accept(received.events, runtime)
+    places = [_let_through(place, runtime) for place in received.events]
+    answers = await _accept(places, runtime)
     if received.is_batch:
-        return _batch_answer(received.events, answers)
-    [event], answer = received.events, answers[0]
+        return _batch_answer(places, answers)
+    [event] = places
     if isinstance(event, InvalidEventError):
         raise event
+    answer = answers[0]
     if isinstance(answer, Refused):
         raise too_many(answer.reason, answer.retry_after_seconds)
     status = HTTPStatus.OK if answer.duplicate else HTTPStatus.ACCEPTED
@@ -100,6 +102,16 @@ async def cancel(event_id: str, runtime: Runtime, caller: AnyCaller) -> dict[str
     if cancellation.result == "ended":
         raise ProblemError(HTTPStatus.CONFLICT, "the event has ended", id=status.id)
     return {"id": status.id, "state": cancellation.result}
+
+
+def _let_through(place: Place, runtime: GatewayRuntime) -> Place:
+    """An event that asks for what the deployment does not allow is as wrong as one that cannot be read."""
+    try:
+        if isinstance(place, Event):
+            runtime.allowed.check(place)
+    except InvalidEventError as error:
+        return error
+    return place
 
 
 async def _accept(places: list[Place], runtime: GatewayRuntime) -> Answers:

@@ -6,6 +6,7 @@ from typing import Protocol
 from schemas.outcome import CancelReason
 from schemas.records import EventStatus
 from schemas.sessions import Session
+from workers.allow_lists import AllowLists
 from workers.lanes.connection import State
 from workers.lanes.ports import Waker
 from workers.lanes.records import Cancellation, Depth, Owner
@@ -82,6 +83,8 @@ class GatewayRuntime(Protocol):
 
     @property
     def settings(self) -> Settings: ...
+    @property
+    def allowed(self) -> AllowLists: ...
     @property
     def state(self) -> State: ...
     @property

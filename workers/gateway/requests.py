@@ -9,6 +9,7 @@ from schemas.chatkit import request_types
 from schemas.errors import FieldProblem, InvalidEventError
 from schemas.events import PREFIX, Event, parse_event
 from schemas.names import TRACE_PATTERN
+from workers.allow_lists import AllowLists
 from workers.gateway.bodies import read_json
 from workers.sessions.tokens import Identity
 
@@ -20,8 +21,8 @@ def source_of(identity: Identity) -> str:
     return f"/tenants/{identity.tenant}/users/{identity.user}"
 
 
-async def event_of(request: Request, identity: Identity, max_event_bytes: int) -> Event:
-    """Check the request with the official types, and put the verified identity beside it.
+async def event_of(request: Request, identity: Identity, max_event_bytes: int, allowed: AllowLists) -> Event:
+    """Check the request with the official types and the deployment's lists, and put the verified identity beside it.
 
     Raises:
         InvalidEventError: names each wrong field of the request.
@@ -44,9 +45,11 @@ async def event_of(request: Request, identity: Identity, max_event_bytes: int) -
     if TRACEPARENT.fullmatch(traceparent):
         attributes["traceparent"] = traceparent
     try:
-        return parse_event(attributes)
+        event = parse_event(attributes)
+        allowed.check(event)
     except InvalidEventError as error:
         raise InvalidEventError([_of_request(problem) for problem in error.problems]) from None
+    return event
 
 
 def _of_request(problem: FieldProblem) -> FieldProblem:

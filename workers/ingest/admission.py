@@ -70,10 +70,12 @@ class Admission:
         max_event_bytes: int,
         now: Callable[[], datetime],
         mourner: Mourner | None = None,
+        check: Callable[[Event], None] = lambda _: None,
     ) -> None:
+        """`check` raises InvalidEventError for an event that is not let through."""
         self._intake, self._graveyard = intake, graveyard
         self._worker, self._max_event_bytes, self._now = worker, max_event_bytes, now
-        self._mourner = mourner
+        self._mourner, self._check = mourner, check
 
     async def admit(self, raws: Sequence[Raw], *, source: str) -> Admitted:
         """Accept or bury each of some messages, in order. `source` is as in `parse`."""
@@ -89,7 +91,9 @@ class Admission:
         work = Work()
         for raw in raws:
             try:
-                work.events.append(self._parse(raw))
+                event = self._parse(raw)
+                self._check(event)
+                work.events.append(event)
             except InvalidEventError as error:
                 data = raw if isinstance(raw, bytes) else json_bytes(raw)
                 work.letters.append(self.letter(data, str(error), source=source))

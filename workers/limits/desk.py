@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -13,7 +13,8 @@ from workers.errors import DeferredError, LeaseLostError, LimiterAwayError, Over
 from workers.lanes.connection import STATE_ERRORS
 from workers.lanes.lanes import Lanes
 from workers.lanes.records import Wake
-from workers.limits.limiter import Limiter, ask_of
+from workers.limits.limiter import Limiter
+from workers.limits.models import Models
 from workers.limits.room import Room
 from workers.policies.delivery import Delivery
 from workers.policies.rate_limit import InLine, Reserved, Used
@@ -46,6 +47,7 @@ class LimitDesk:
         *,
         model: str,
         fallback: str | None,
+        others: Collection[str] = (),
         queue_of: Callable[[Event], str],
         lease: timedelta = LEASE,
         on_stale: Callable[[str], None] = lambda _: None,
@@ -53,10 +55,10 @@ class LimitDesk:
     ) -> None:
         """`lease`: how long a reservation outlives its worker; longer than a lane's, whose next one takes it over.
         `on_stale` is told of an event whose reservation a later run holds by now. `longest_pause` is how long a turn
-        waits between two of its calls before it goes back to the line."""
+        waits between two of its calls before it goes back to the line. `others`: models that a message may ask for."""
         self._limiter, self._lanes, self._wake, self._on_stale = limiter, lanes, wake, on_stale
         self._longest_pause = longest_pause
-        self._model, self._fallback, self._queue_of = model, fallback, queue_of
+        self._models, self._queue_of = Models(model, fallback, frozenset(others)), queue_of
         self._lease = lease
         self._held: set[Reserved] = set()
         self._room = Room()
@@ -69,7 +71,7 @@ class LimitDesk:
             raise OverloadError("no free connection in this process", kind="PoolTimeout")
         event, lease = delivery.event, delivery.lease
         queue, again = self._queue_of(event), delivery.attempt > 1
-        ask = ask_of(event, lease.lane, queue, self._model, self._fallback, again=again)
+        ask = self._models.ask_of(event, lease.lane, queue, again=again)
         asking = asyncio.ensure_future(self._limiter.reserve(ask, lease.token, self._lease))
         try:
             with _away():

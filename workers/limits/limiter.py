@@ -21,8 +21,6 @@ from workers.setting_types import Limits
 
 PACKAGE = "workers.limits"
 
-CHARACTERS_PER_TOKEN = 4
-
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -35,11 +33,6 @@ class Ask:
     fallback: str | None = None
     text_tokens: int = 0
     again: bool = False
-
-
-def ask_of(event: Event, lane: str, queue: str, model: str, fallback: str | None, *, again: bool = False) -> Ask:
-    """What an event needs of a model. Its data is an estimate of what it costs; the history is learned."""
-    return Ask(event, lane, queue, model, fallback, len(str(event.data)) // CHARACTERS_PER_TOKEN, again)
 
 
 @dataclass(frozen=True, slots=True)

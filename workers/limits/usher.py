@@ -12,7 +12,8 @@ from typing import Protocol
 from schemas.events import Event
 from workers.lanes.connection import STATE_ERRORS
 from workers.lanes.records import Seat, Wake
-from workers.limits.limiter import Limiter, ask_of
+from workers.limits.limiter import Limiter
+from workers.limits.models import Models
 from workers.policies.rate_limit import InLine, in_line
 
 log = logging.getLogger(__name__)
@@ -32,22 +33,21 @@ class Usher:
         limiter: Limiter,
         lanes: SeatingLanes,
         *,
-        model: str,
-        fallback: str | None,
+        models: Models,
         passes: Callable[[Event], bool],
         patience: Callable[[Event], timedelta | None],
         now: Callable[[], datetime],
     ) -> None:
         """`passes`: whether an event is processed at all; what is not meets no limit. `patience`: how long an event of
         its type may wait from its acceptance on; None: for ever. `now` is for those that expire."""
-        self._limiter, self._lanes, self._model, self._fallback = limiter, lanes, model, fallback
+        self._limiter, self._lanes, self._models = limiter, lanes, models
         self._passes, self._patience, self._now = passes, patience, now
 
     async def to_wake(self, heads: Sequence[tuple[Event, Wake]]) -> list[Wake]:
         """Of turns at the head of their lanes, those to be woken now, in order. Fails open: a worker that begins one
         asks as well."""
         asked = [head for head in heads if self._passes(head[0])]
-        asks = [ask_of(event, wake.lane, wake.queue, self._model, self._fallback) for event, wake in asked]
+        asks = [self._models.ask_of(event, wake.lane, wake.queue) for event, wake in asked]
         try:
             places = await self._limiter.usher(asks) if asks else []
             seats = [self._seat(*head, place) for head, place in zip(asked, places, strict=True) if place is not None]

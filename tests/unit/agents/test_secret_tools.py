@@ -121,7 +121,8 @@ async def test_a_service_that_cannot_make_sessions_is_not_taken_for_the_models_f
         async def start(self, owner: Owner, *, seed: str) -> Any:
             raise TransientError("OpenAI cannot be reached", kind="APIConnectionError")
 
-        renew = start
+        async def renew(self, owner: Owner, session_id: str) -> Any:
+            raise AssertionError("it was not asked for that")
 
     _, told = await use(Call("generate_client_secret", {"user_id": "ada"}), PageAccess(secrets=Failing()))
     assert "APIConnectionError" in told

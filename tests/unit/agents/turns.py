@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from chatkit.agents import AgentContext
-from chatkit.store import Store, StoreItemType
+from chatkit.store import NotFoundError, Store, StoreItemType
 
 from schemas.chatkit import (
     Attachment,
@@ -22,6 +22,7 @@ from schemas.chatkit import (
     UserMessageTextContent,
 )
 from workers.agents.responder import AgentResponder
+from workers.lanes.records import Owner
 
 AT = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001  # ChatKit's times are naive and local
 
@@ -38,6 +39,10 @@ class FakeTurn:
     journal: Any = None  # pydantic would build a validator of it
     replaying: bool = False
     usage: list[tuple[int, int, int]] = field(default_factory=list)
+
+    @property
+    def owner(self) -> Owner:
+        return Owner(self.tenant, self.user)
 
     def id_scope(self, scope: str) -> AbstractContextManager[None]:
         return nullcontext()
@@ -89,7 +94,10 @@ class MemoryStore(Store[FakeTurn]):
         raise NotImplementedError
 
     async def load_item(self, thread_id: str, item_id: str, context: FakeTurn) -> ThreadItem:
-        raise NotImplementedError
+        for item in self.items:
+            if item.id == item_id:
+                return item
+        raise NotFoundError(item_id)
 
     async def delete_thread(self, thread_id: str, context: FakeTurn) -> None:
         raise NotImplementedError

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from schemas.events import Event, parse_event
 from tests.builders import delivery_of, user_input
 from tests.limit_builders import usher_on
+from workers.allow_lists import AllowLists
 from workers.errors import NotFoundError
 from workers.gateway.app import create_app
 from workers.lanes.connection import State
@@ -117,6 +118,7 @@ class Stage:
     """The runtime, and what tests ask it."""
 
     settings: Settings
+    allowed: AllowLists
     state: State
     keys: Keys
     lanes: Lanes
@@ -164,6 +166,7 @@ async def stage_on(
     minter = TokenMinter(ring, timedelta(minutes=5))
     yield Stage(
         chosen,
+        AllowLists.of(chosen),
         state,
         keys,
         lanes,

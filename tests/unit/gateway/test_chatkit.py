@@ -12,11 +12,13 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
 
+from schemas.bindings import BATCH_TYPE
 from schemas.events import Event, event_id, parse_event
 from schemas.outcome import DeadLettered, DeadReason, Done, Dropped, DropReason
-from tests.builders import create_event
+from tests.builders import create_event, user_input
 from tests.eventually import eventually
-from tests.unit.gateway.stage import BEAT, Stage, create_request, message_request
+from tests.unit.gateway.stage import BEAT, SERVICE, Stage, calling, create_request, message_request, raw_event
+from workers.allow_lists import AllowLists
 from workers.errors import DatabaseError, PermanentError
 from workers.lanes.records import Settlement
 from workers.limits.limiter import Ask
@@ -307,3 +309,33 @@ def _frames(answer: httpx.Response) -> list[str]:
 
 def _ring(stage: Stage) -> Any:
     return stage.verifier._keys
+
+
+async def test_what_is_on_no_list_of_the_deployment_is_refused_before_the_queue(stage: Stage) -> None:
+    stage.allowed = AllowLists.of(stage.settings.model_copy(update={"actions": {"ping": {}}}))
+    params = {"thread_id": "thr_1", "action": {"type": "explode", "payload": {}}}
+    dear = {"type": "threads.create", "params": {"input": {**user_input("hi"), "inference_options": {"model": "o9"}}}}
+    async with calling(stage) as client:
+        for request, field in (
+            ({"type": "threads.custom_action", "params": params}, "params.action.type"),
+            ({"type": "threads.sync_custom_action", "params": params}, "params.action.type"),
+            (dear, "params.input.inference_options.model"),
+        ):
+            answer = await client.post("/chatkit", json=request, headers=stage.bearer())
+            assert answer.status_code == 400
+            [error] = answer.json()["errors"]
+            assert error["field"] == field
+            assert "is not allowed here; CHATKIT_" in error["message"]
+        event = raw_event(request=dear)
+        answer = await client.post("/v1/events", json=event, headers=SERVICE)
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (
+            400,
+            "data.params.input.inference_options.model",
+        )
+        batch = [raw_event("2"), event]
+        answer = await client.post(
+            "/v1/events", content=json.dumps(batch), headers=SERVICE | {"Content-Type": BATCH_TYPE}
+        )
+        assert answer.status_code == 202
+        assert [place.get("error", {}).get("status") for place in answer.json()] == [None, 400]
+    assert len(stage.waker.woken) == 1

@@ -11,10 +11,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from schemas.events import MAX_EVENT_BYTES
 from schemas.outcome import DeadReason
 from schemas.records import DeadLetter
-from tests.builders import feedback_event, message_event
+from tests.builders import feedback_event, message_event, request_event
 from tests.unit.ingest.doubles import Bench, MemoryLanes, fixed_now
+from workers.allow_lists import AllowLists
 from workers.ingest.admission import Admission, Admitted
 from workers.ingest.letters import MAX_KEPT_BYTES, raw_id
+from workers.settings import Settings
 
 SOURCE = "stream ck:ingress"
 
@@ -29,6 +31,21 @@ async def test_valid_events_are_accepted_in_order() -> None:
         raws = [event.to_json().encode() for event in events]
         assert await admission_of(bench).admit(raws, source=SOURCE) == Admitted(accepted=5)
         assert list(bench.lanes.accepted) == [event.event_id for event in events]
+
+
+async def test_an_event_that_is_not_let_through_is_a_dead_letter_that_says_why() -> None:
+    async with Bench() as bench:
+        allowed = AllowLists.of(Settings(actions={"ping": {}}))
+        admission = Admission(
+            bench.intake, bench.lanes, worker="w1", max_event_bytes=MAX_EVENT_BYTES, now=fixed_now, check=allowed.check
+        )
+        action = {"thread_id": "thr_1", "action": {"type": "CANARY", "payload": {}}}
+        raw = request_event("threads.custom_action", action).to_json().encode()
+        good = message_event("thr_1").to_json().encode()
+        assert await admission.admit([raw, good], source=SOURCE) == Admitted(accepted=1, buried=1)
+        [letter] = bench.lanes.buried
+        assert letter.reason is DeadReason.INVALID
+        assert letter.error == "data.params.action.type: is not allowed here; CHATKIT_ACTIONS allows ping"
 
 
 async def test_events_that_celery_decoded_already_are_taken_too() -> None:

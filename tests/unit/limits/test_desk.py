@@ -9,7 +9,7 @@ import pytest
 
 from schemas.events import Event
 from schemas.outcome import Parked, ParkReason
-from tests.builders import create_event, delivery_of
+from tests.builders import create_event, delivery_of, request_event, user_input
 from tests.eventually import eventually
 from tests.lane_builders import Deployment, deployment_on
 from tests.limit_builders import MODEL, Stand
@@ -166,6 +166,29 @@ async def test_a_call_that_found_no_free_connection_was_not_made(desk: Desk, sta
     await stand.limit(rpm=60)
     await desk.desk.settle(await stand.reserved("a"), Used(1, 0, 0, "overload"))
     await stand.reserved("b")
+
+
+async def test_a_message_gets_the_model_that_it_asks_for_if_the_deployment_has_it(stand: Stand) -> None:
+    lanes: Deployment = deployment_on(stand.state, "ck")
+    desk = LimitDesk(
+        stand.limiter,
+        lanes.lanes,
+        Desk(stand).wake,
+        model=MODEL,
+        fallback="mini",
+        others=["mini"],
+        queue_of=lambda _: "q",
+    )
+    for wanted, used in ((None, MODEL), ("mini", "mini"), ("removed-since", MODEL)):
+        given = {**user_input("hi"), "inference_options": {"model": wanted}}
+        answer = await desk.reserve(delivery_of(request_event("threads.create", {"input": given})))
+        assert isinstance(answer, Reserved)
+        assert answer.model == used
+    answer = await desk.reserve(
+        delivery_of(request_event("threads.retry_after_item", {"thread_id": "t", "item_id": "i"}))
+    )
+    assert isinstance(answer, Reserved)
+    assert answer.model == MODEL
 
 
 async def test_a_reservation_whose_turn_is_cancelled_while_it_asks_is_given_back(stand: Stand) -> None:

@@ -14,7 +14,7 @@ from tests.limit_builders import GRANT, LEASE, MODEL, Stand, usher_on
 from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes
 from workers.lanes.records import Accepted, Begun, Start, Wake
-from workers.limits.limiter import ask_of
+from workers.limits.models import Models
 from workers.limits.usher import Usher
 from workers.policies.rate_limit import InLine, Reserved, Used
 
@@ -46,7 +46,7 @@ class Hall:
         return found[0].state, found[0].reason
 
     async def reserve(self, event: Event) -> Reserved | InLine:
-        return await self.stand.limiter.reserve(ask_of(event, event.lane, "q", MODEL, None), "t1", LEASE)
+        return await self.stand.limiter.reserve(Models(MODEL).ask_of(event, event.lane, "q"), "t1", LEASE)
 
     async def begin(self, event: Event) -> bool:
         [answer] = await self.lanes.begin([Start(event.lane, event.event_id, "t1")])
