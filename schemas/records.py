@@ -43,6 +43,25 @@ class EventStatus(BaseModel):
     last_frame_id: str | None = None
 
 
+class PageState(BaseModel):
+    """Answer of `GET /v1/sessions/{id}`: what the pages of a session said last. No text of the user's is in it.
+
+    `ready`: the page was well when it spoke last. `open_thread_id`: null where it shows none. `last_error`: the name of
+    the last error since it was loaded.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    session_id: str
+    tenant: str
+    user: str
+    ready: bool
+    open_thread_id: str | None = None
+    last_event: str
+    last_error: str | None = None
+    last_seen_at: datetime | None = None
+
+
 class EndFrame(BaseModel):
     """Data of the last frame of every stream, `event: end`: how the event ended."""
 

@@ -20,6 +20,7 @@ from workers.agents.team import Team, build_team
 from workers.allow_lists import ActionRules, AllowLists
 from workers.chat.database import Database
 from workers.chat.light import LightHandler
+from workers.chat.page_states import PageStates
 from workers.chat.reads import Reads
 from workers.chat.session_events import SessionEvents
 from workers.chat.take_back import TakeBack
@@ -133,6 +134,7 @@ class GatewayParts:
     sessions: SessionProvider
     deposits: SecretDeposits
     reads: Reads
+    pages: PageStates
 
 
 @asynccontextmanager
@@ -222,7 +224,8 @@ def _pages(core: Core, provider: SessionProvider | None) -> PageAccess:
     """How the agents' tools reach the pages of users."""
     secrets = SecretIssuer(provider, SecretDeposits(core.state, core.keys)) if provider is not None else None
     actions = ActionRules(core.settings.actions)
-    return PageAccess(secrets=secrets, actions=actions, outcomes=EffectOutcomes(core.state, core.keys))
+    outcomes, states = EffectOutcomes(core.state, core.keys), PageStates(core.database)
+    return PageAccess(secrets=secrets, actions=actions, outcomes=outcomes, states=states)
 
 
 @asynccontextmanager
@@ -308,6 +311,7 @@ async def gateway_runtime(core: Core) -> AsyncIterator[GatewayParts]:
             sessions=await stack.enter_async_context(open_provider(settings, store, minter, revocations)),
             deposits=SecretDeposits(core.state, core.keys),
             reads=Reads(core.database),
+            pages=PageStates(core.database),
         )
 
 

@@ -1,14 +1,18 @@
 """What agents want of a page, in a real Chromium: effects with an outcome, and a client secret of their making."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
+import jwt
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, expect
 
 from tests.browser.readme_page import ReadmePage, open_page
 from tests.deployment import Deployment
+from tests.eventually import eventually
 from workers.testing.provider import FakeProvider
 from workers.testing.provider_steps import Text, Tool
 
@@ -82,3 +86,29 @@ async def test_a_session_that_an_agent_has_made_is_handed_to_the_page(
     assert issued["client_secret"].count(".") == 2
     forwarded = [event["data"] for batch in opened.batches() for event in batch if event["type"] == "chatkit.ui.effect"]
     assert issued["client_secret"] not in json.dumps(forwarded)
+
+
+async def test_what_a_page_shows_is_told_when_it_is_back_online(
+    acting: Deployment, provider: FakeProvider, browser: Browser
+) -> None:
+    opened = await open_page(browser, acting.gateway())
+    lost = asyncio.Event()
+
+    async def lose(route: Route) -> None:
+        await route.abort()
+        lost.set()
+
+    await opened.page.route("**/v1/events", lose)
+    await opened.tell("chatkit.thread.change", {"threadId": "thr_1"})
+    await asyncio.wait_for(lost.wait(), 20)
+    await opened.page.unroute("**/v1/events")
+    await opened.page.evaluate("dispatchEvent(new Event('online'))")
+    async with httpx.AsyncClient(base_url=opened.gateway) as http:
+        headers = {"Authorization": f"Bearer {opened.secrets[0]}"}
+        session_id = jwt.decode(opened.secrets[0], options={"verify_signature": False})["sid"]
+
+        async def known() -> bool:
+            answer = await http.get(f"/v1/sessions/{session_id}", headers=headers)
+            return answer.status_code == 200 and answer.json()["open_thread_id"] == "thr_1"
+
+        assert await eventually(known)

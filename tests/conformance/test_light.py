@@ -17,6 +17,7 @@ from tests.conformance.chats import Chat, texts
 from tests.unit.policies.test_session import RevokedSessions
 from workers.chat.database import Database
 from workers.chat.light import LightHandler
+from workers.chat.page_states import PageStates
 from workers.chat.tables import feedback, sessions
 from workers.errors import NotFoundError, PermanentError
 from workers.lanes.keys import Keys
@@ -235,3 +236,51 @@ async def test_what_a_page_reports_of_an_effect_is_kept_for_the_agent_that_waits
     assert found.outcome == [1]
     assert await outcomes.wait(Owner("default", "u2"), action_id, timedelta(0)) is None
     assert "highlight" not in str(await session_of(chat))
+
+
+async def test_the_state_of_a_session_is_put_right_by_a_page_that_is_loaded_again(chat: Chat) -> None:
+    states, me = PageStates(chat.database), Owner("default", "u1")
+
+    def told(name: str, data: dict[str, Any], session: str = "ses_1") -> Event:
+        return page_event(f"chatkit.ui.{name}", data, sessionid=session)
+
+    for event in (
+        told("ready", {}),
+        told("thread.change", {"threadId": "thr_1"}),
+        told("error", {"error": {"name": "HttpError", "message": "secret words"}}),
+        told("thread.change", {"threadId": "thr_2"}, "ses_2"),
+    ):
+        await handle(chat, event)
+    state = await states.of(me, "ses_1")
+    assert state is not None
+    assert (state.ready, state.open_thread_id, state.last_event, state.last_error) == (
+        True,
+        "thr_1",
+        "error",
+        "HttpError",
+    )
+    assert state.last_seen_at == NOW
+    other = await states.of(me, "ses_2")
+    assert other is not None
+    assert other.open_thread_id == "thr_2"
+
+    await handle(chat, told("ready", {}))  # the page was loaded again
+    state = await states.of(me, "ses_1")
+    assert state is not None
+    assert (state.ready, state.open_thread_id, state.last_error) == (True, None, None)
+    await handle(chat, told("thread.change", {"threadId": "thr_1"}))
+    state = await states.find("default", "ses_1")
+    assert state is not None
+    assert state.open_thread_id == "thr_1"
+
+
+async def test_the_state_of_a_session_is_its_users_alone(chat: Chat) -> None:
+    await handle(chat, page_event("chatkit.ui.thread.change", {"threadId": "thr_1"}, sessionid="ses_1"))
+    states = PageStates(chat.database)
+    assert await states.of(Owner("default", "u2"), "ses_1") is None
+    assert await states.of(Owner("acme", "u1"), "ses_1") is None
+    assert await states.find("acme", "ses_1") is None
+    await handle(chat, page_event("chatkit.ui.ready", {}))  # of a page that names no session
+    state = await states.of(Owner("default", "u1"), "ses_9")
+    assert state is not None
+    assert state.session_id == "u1"

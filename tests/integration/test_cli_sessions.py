@@ -1,11 +1,13 @@
 """`chatkit-workers sessions`, as an operator runs it, beside a gateway that takes client secrets."""
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
+from schemas.bindings import BATCH_TYPE
 from tests.cli_process import Finished, cli
 from tests.deployment import SERVICE, Deployment
 from tests.eventually import eventually
@@ -102,3 +104,28 @@ async def test_without_redis_there_is_one_line(deployment: Deployment) -> None:
     finished = await cli("sessions", "list", env=environment)
     assert finished.code == 1
     assert len(finished.err.splitlines()) == 1
+
+
+async def test_an_operator_sees_what_a_sessions_page_said_last(deployment: Deployment, http: httpx.AsyncClient) -> None:
+    deployment.worker()
+    session = await sign_in(http, "u1", "acme")
+    session_id, headers = session["session_id"], {"Authorization": f"Bearer {session['client_secret']}"}
+
+    async def show(id_: str = session_id) -> Finished:
+        return await cli("sessions", "show", id_, "--json", env=deployment.process_environment())
+
+    [before] = (await show()).records
+    assert (before["session_id"], before["tenant"], "open_thread_id" in before) == (session_id, "acme", False)
+    changed = {"specversion": "1.0", "id": "1", "source": "/page", "type": "chatkit.ui.thread.change"}
+    batch = json.dumps([{**changed, "data": {"threadId": "thr_1"}}])
+    answer = await http.post("/v1/events", content=batch, headers=headers | {"Content-Type": BATCH_TYPE})
+    assert answer.status_code == 202
+
+    async def said() -> bool:
+        return (await http.get(f"/v1/sessions/{session_id}", headers=headers)).status_code == 200
+
+    assert await eventually(said)
+    [after] = (await show()).records
+    assert (after["user"], after["open_thread_id"], after["ends_at"]) == ("u1", "thr_1", before["ends_at"])
+    missing = await show("ses_" + "a" * 36)
+    assert (missing.code, "no session" in missing.err) == (1, True)

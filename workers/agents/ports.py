@@ -1,6 +1,6 @@
 """What the agents ask of the turn that they answer, and of the services that they look things up in."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from agents import RunContextWrapper
 from chatkit.agents import AgentContext
 
+from schemas.records import PageState
 from workers.allow_lists import ANY_ACTION, ActionRules
 from workers.lanes.records import Owner
 from workers.sessions.issuer import Issued
@@ -73,6 +74,16 @@ class Turn(Protocol):
     def owner(self) -> Owner: ...
 
     @property
+    def session_id(self) -> str | None:
+        """The session of the page that sent the request; None: a service sent it."""
+        ...
+
+    @property
+    def variables(self) -> Mapping[str, Any]:
+        """The request's `metadata`, as the page gave it."""
+        ...
+
+    @property
     def model(self) -> str | None:
         """The model to use; None: the deployment's."""
         ...
@@ -106,6 +117,14 @@ class Outcomes(Protocol):
         ...
 
 
+class States(Protocol):
+    """What the pages of a user said last. Raises DatabaseError."""
+
+    async def of(self, owner: Owner, session_id: str | None) -> PageState | None:
+        """The state of a session of the user's; None: nothing was said in it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class PageAccess:
     """How tools reach the user's pages, and what they may send. What is None is not to be had in this process."""
@@ -113,6 +132,7 @@ class PageAccess:
     secrets: Secrets | None = None
     actions: ActionRules = ANY_ACTION
     outcomes: Outcomes | None = None
+    states: States | None = None
 
 
 @dataclass(frozen=True, slots=True)

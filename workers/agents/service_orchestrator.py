@@ -6,8 +6,9 @@ from agents import Agent, Model
 from agents.extensions.handoff_prompt import prompt_with_handoff_instructions
 from chatkit.agents import AgentContext
 
+from workers.agents.context_tools import get_turn_context
 from workers.agents.ports import ServiceDirectory
-from workers.agents.tools import get_turn_context, look_up_record, show_progress
+from workers.agents.tools import look_up_record, show_progress
 
 NAME = "Service Orchestrator Agent"
 

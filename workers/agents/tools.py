@@ -43,26 +43,6 @@ class Question(BaseModel):
 
 
 @function_tool(failure_error_function=report_failure)
-async def get_turn_context(wrapper: ToolContext) -> str:
-    """Look up what is being answered: the event, the user, and the thread's title and status. No arguments."""
-    context = wrapper.context
-    turn: Turn = context.request_context
-    return json.dumps(
-        {
-            "event_id": turn.event_id,
-            "attempt": turn.attempt,
-            "tenant": turn.tenant,
-            "user": turn.user,
-            "thread": {
-                "id": context.thread.id,
-                "title": context.thread.title,
-                "status": context.thread.status.type,
-            },
-        }
-    )
-
-
-@function_tool(failure_error_function=report_failure)
 async def set_thread_title(wrapper: ToolContext, title: str) -> str:
     """Rename the conversation.
 

@@ -8,6 +8,7 @@ from chatkit.agents import AgentContext
 
 from workers.agents.action_tools import send_custom_action
 from workers.agents.card_tools import card_tools
+from workers.agents.context_tools import get_session_state
 from workers.agents.ports import PageAccess
 from workers.agents.tools import (
     STOPPING_TOOLS,
@@ -42,6 +43,7 @@ def build_ui_coordination_agent(model: Model, pages: PageAccess) -> Agent[AgentC
         model=model,
         tools=[
             *card_tools(pages.actions),
+            get_session_state(pages.states),
             ask_user,
             call_client_tool,
             show_notice,

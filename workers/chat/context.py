@@ -3,10 +3,11 @@
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 from chatkit.store import StoreItemType
 
@@ -37,6 +38,10 @@ class TurnContext:
     event_id: str
     attempt: int = 1
     stop: StopSignal = field(default_factory=StopSignal)
+    session_id: str | None = None
+    """Of the page that sent the request."""
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    """The request's `metadata`."""
     failure: Exception | None = None
     """What ended the answer. ChatKit would make an error frame of it; the policies are to decide instead."""
     error_is_told: bool = False

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, case, func
+from sqlalchemy import Connection, case, func, null
 
 from schemas.events import SESSION_PREFIX, UI_PREFIX, Event
 from schemas.names import NAME_RULE, is_name
@@ -16,8 +16,10 @@ FEEDBACK_KEY = ("tenant", "thread_id", "item_id")
 SESSION_KEY = ("tenant", "id")
 NO_THREAD = ""
 """The page shows no thread; null says nothing about it."""
-SAYING_NO_THREAD = ("start", "thread.change", "end")
+SAYING_NO_THREAD = ("start", "ready", "thread.change", "end")
 """Events after which the page shows a thread only if they name one."""
+STARTING_ANEW = ("start", "ready")
+"""Events of a page that was loaded anew, or whose session was: what went wrong before is over."""
 NOT_SAYING_READY = ("error", "refresh")
 """Events that come with a page that is ready and with one that is not."""
 
@@ -57,7 +59,7 @@ def session_values(event: Event, seen: datetime) -> Row:
     thread_id = event.data.get("threadId") or event.data.get("thread_id")
     return {
         "tenant": event.tenant,
-        "id": event.data.get("session_id") or event.userid,
+        "id": event.data.get("session_id") or event.sessionid or event.userid,
         "user_id": event.userid,
         "open_thread_id": thread_id or (NO_THREAD if name in SAYING_NO_THREAD else None),
         "ready": int(event.is_ui and name != "error"),
@@ -79,7 +81,9 @@ def write_sessions(connection: Connection, insert: Any, rows: Sequence[Row]) -> 
             "last_event": new.last_event,
             "last_seen": new.last_seen,
             "open_thread_id": func.coalesce(new.open_thread_id, old.open_thread_id),
-            "last_error": func.coalesce(new.last_error, old.last_error),
+            "last_error": case(
+                (new.last_event.in_(STARTING_ANEW), null()), else_=func.coalesce(new.last_error, old.last_error)
+            ),
             "ready": case((new.last_event.in_(NOT_SAYING_READY), old.ready), else_=new.ready),
         },
         where=old.user_id == new.user_id,

@@ -104,6 +104,8 @@ class TurnHandler:
             event.event_id,
             attempt=delivery.attempt,
             stop=delivery.stop,
+            session_id=event.sessionid,
+            variables=event.data.get("metadata") or {},
             use=delivery.use,
         )
         if delivery.stop.reason is not None:

@@ -1,4 +1,4 @@
-"""`sessions`: list or revoke the sessions of users."""
+"""`sessions`: list, show or revoke the sessions of users."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,6 +10,7 @@ import click
 from workers.cli.command import Command, CommandFailedError, CommandGroup, Output
 
 if TYPE_CHECKING:
+    from schemas.records import PageState
     from workers.sessions.records import SessionRecord
     from workers.sessions.store import SessionStore
 
@@ -30,6 +31,15 @@ def list_(output: Output, user: str | None, tenant: str | None, limit: int) -> N
     """The sessions that live, in the order of their ids: those of a user stand together."""
     if not asyncio.run(_list(output, _tenant(user, tenant), user, limit)):
         output.note("no sessions")
+
+
+@command.command(cls=Command)
+@click.argument("session_id", metavar="ID")
+@click.option("--tenant", metavar="NAME", help="Of a session that is kept under a name of a service's own.")
+@click.pass_obj
+def show(output: Output, session_id: str, tenant: str | None) -> None:
+    """One session: its times, and what its page said last (open thread, ready, the name of its last error)."""
+    asyncio.run(_show_one(output, session_id, tenant))
 
 
 @command.command(cls=Command)
@@ -83,6 +93,34 @@ async def _list(output: Output, tenant: str | None, user: str | None, limit: int
     return count
 
 
+async def _show_one(output: Output, session_id: str, tenant: str | None) -> None:
+    from schemas.events import DEFAULT_TENANT
+
+    async with _store() as store:
+        session = await store.find(session_id)
+    page = await _page_state(session.owner.tenant if session else tenant or DEFAULT_TENANT, session_id)
+    if session is None and page is None:
+        raise CommandFailedError(f"no session {session_id}; `chatkit-workers sessions list` shows those that live")
+    known = _record(session) if session is not None else {}
+    said = page.model_dump(mode="json") if page is not None else {}
+    output.table((known | said).items())
+
+
+async def _page_state(tenant: str, session_id: str) -> "PageState | None":
+    from workers.chat.database import Database
+    from workers.chat.page_states import PageStates
+    from workers.errors import DatabaseError
+    from workers.settings import load_settings
+
+    database = Database(load_settings().database_url)
+    try:
+        return await PageStates(database).find(tenant, session_id)
+    except DatabaseError as error:
+        raise CommandFailedError(f"{error}: is CHATKIT_DATABASE_URL right, and did `db upgrade` run?") from None
+    finally:
+        await database.close()
+
+
 async def _revoke(output: Output, session_ids: tuple[str, ...]) -> None:
     from workers.sessions.ids import is_session_id
 
@@ -107,11 +145,12 @@ async def _revoke_all(output: Output, tenant: str | None, user: str | None) -> i
 
 
 def _show(output: Output, session: "SessionRecord") -> None:
+    said = "  ".join(f"{time:%Y-%m-%d %H:%M:%S}" for time in (session.made_at, session.seen_at, session.ends_at))
     owner = session.owner
+    output.record(_record(session), f"{session.session_id}  {said}  {owner.tenant:<12}  {owner.user}")
+
+
+def _record(session: "SessionRecord") -> dict[str, str]:
     times = {"made_at": session.made_at, "seen_at": session.seen_at, "ends_at": session.ends_at}
-    record = {"session_id": session.session_id, "tenant": owner.tenant, "user": owner.user}
-    said = "  ".join(f"{time:%Y-%m-%d %H:%M:%S}" for time in times.values())
-    output.record(
-        record | {name: time.isoformat() for name, time in times.items()},
-        f"{session.session_id}  {said}  {owner.tenant:<12}  {owner.user}",
-    )
+    record = {"session_id": session.session_id, "tenant": session.owner.tenant, "user": session.owner.user}
+    return record | {name: time.isoformat() for name, time in times.items()}

@@ -73,6 +73,10 @@ export function connect(element, options) {
     effects.see(event.detail.name, event.detail.data ?? {});
   }, { signal });
   addEventListener("pagehide", () => forwarder.flush(), { signal });
+  addEventListener("online", () => {
+    forwarder.flush(); // what the page shows by now
+    if (turns.thread) turns.resume(turns.thread); // what went on meanwhile
+  }, { signal });
 
   return {
     api: {

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from schemas.outcome import CancelReason
-from schemas.records import EventStatus
+from schemas.records import EventStatus, PageState
 from schemas.sessions import Session
 from workers.allow_lists import AllowLists
 from workers.lanes.connection import State
@@ -71,6 +71,12 @@ class ReadRequests(Protocol):
     async def check_thread(self, thread_id: str, *, tenant: str, user: str) -> None: ...
 
 
+class PageStates(Protocol):
+    """What pages said last."""
+
+    async def find(self, tenant: str, session_id: str) -> PageState | None: ...
+
+
 class Pingable(Protocol):
     """Something that readiness depends on."""
 
@@ -109,5 +115,7 @@ class GatewayRuntime(Protocol):
     def deposits(self) -> SecretDeposits: ...
     @property
     def reads(self) -> ReadRequests: ...
+    @property
+    def pages(self) -> PageStates: ...
     @property
     def database(self) -> Pingable: ...

@@ -9,6 +9,9 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from schemas.events import DEFAULT_TENANT
+from schemas.names import Name
+from schemas.records import PageState
 from schemas.sessions import RefreshRequest, Session, SessionRequest
 from workers.gateway import cookies
 from workers.gateway.auth import AnyCaller, AnyService, Runtime
@@ -62,6 +65,16 @@ async def refresh(request: Request, runtime: Runtime) -> Response:
         refusal = of_error(error)
         refusal.headers |= UNSTORED | (cookies.clearing() if kept is not None else {})
         raise refusal from None
+
+
+@router.get("/{session_id}", summary="What a session's page said last")
+async def show(session_id: Name, runtime: Runtime, caller: AnyCaller, tenant: Name = DEFAULT_TENANT) -> PageState:
+    """Its open thread, whether it is ready, and the name of its last error. A user's client secret shows the user's own
+    sessions; a service says of which tenant. A page that is loaded again says it anew."""
+    found = await runtime.pages.find(caller.tenant if isinstance(caller, Identity) else tenant, session_id)
+    if found is None or (isinstance(caller, Identity) and found.user != caller.user):
+        raise not_found("session")
+    return found
 
 
 @router.delete("/{session_id}", summary="End a session", status_code=HTTPStatus.NO_CONTENT)

@@ -136,6 +136,15 @@ class SessionStore:
             follows = f"{shards[place + 1]}."
         return SessionPage([one for one in records if tenant in (None, one.owner.tenant)], follows)
 
+    async def find(self, session_id: str) -> SessionRecord | None:
+        """A session that lives, by its id."""
+        if not is_session_id(session_id):
+            return None
+        only = f"[{session_id}"
+        arguments: list[Argument] = [self._now(), self._idle_ms, only, only, 1]
+        [[_, *found]] = await self._scripts.run([Call(script("list", PACKAGE), self._tag_of(session_id), arguments)])
+        return _record_of(found[0]) if found else None
+
     async def revoked(self, session_ids: Collection[str]) -> set[str]:
         """Which of these sessions are revoked. What is no id of ours is not."""
         asked = [session_id for session_id in session_ids if is_session_id(session_id)]

@@ -35,6 +35,8 @@ class FakeTurn:
     attempt: int = 1
     tenant: str = "acme"
     user: str = "ada"
+    session_id: str | None = None
+    variables: dict[str, Any] = field(default_factory=dict)
     model: str | None = None
     journal: Any = None  # pydantic would build a validator of it
     replaying: bool = False

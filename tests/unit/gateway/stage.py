@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from schemas.events import Event, parse_event
+from schemas.records import PageState
 from tests.builders import delivery_of, user_input
 from tests.limit_builders import usher_on
 from workers.allow_lists import AllowLists
@@ -65,6 +66,16 @@ class Notes:
     async def check_thread(self, thread_id: str, *, tenant: str, user: str) -> None:
         if self.owners.get(thread_id, f"{tenant}/{user}") != f"{tenant}/{user}":
             raise NotFoundError("no such thread")
+
+
+@dataclass
+class SaidByPages:
+    """What pages said, by tenant and session."""
+
+    states: dict[tuple[str, str], PageState] = field(default_factory=dict)
+
+    async def find(self, tenant: str, session_id: str) -> PageState | None:
+        return self.states.get((tenant, session_id))
 
 
 class Healthy:
@@ -134,6 +145,7 @@ class Stage:
     store: SessionStore
     deposits: SecretDeposits
     reads: Notes
+    pages: SaidByPages
     database: Healthy
 
     def app(self) -> FastAPI:
@@ -182,6 +194,7 @@ async def stage_on(
         store,
         SecretDeposits(state, keys),
         Notes(),
+        SaidByPages(),
         Healthy(),
     )
     await reader.close()

@@ -10,6 +10,7 @@ import pytest
 from fakeredis import FakeAsyncRedis
 
 from schemas.events import parse_event
+from schemas.records import PageState
 from tests.unit.gateway.conftest import beat
 from tests.unit.gateway.stage import SERVICE, Stage, calling, create_request, stage_on
 from workers.gateway.cookies import CSRF_HEADER, NAME
@@ -339,3 +340,17 @@ async def test_a_session_lives_as_long_as_the_settings_say() -> None:
         assert record.session_id == session.session_id
         assert record.ends_at - record.made_at == timedelta(seconds=60)
     await state.aclose()
+
+
+async def test_what_a_sessions_page_said_is_shown_to_its_user_and_to_services(
+    client: httpx.AsyncClient, stage: Stage
+) -> None:
+    said = PageState(session_id="s1", tenant="acme", user="u1", ready=True, open_thread_id="thr_1", last_event="ready")
+    stage.pages.states["acme", "s1"] = said
+    answer = await client.get("/v1/sessions/s1", headers=stage.bearer())
+    assert PageState.model_validate(answer.json()) == said
+    assert (await client.get("/v1/sessions/s1?tenant=acme", headers=SERVICE)).json() == answer.json()
+    for headers in (stage.bearer("u2"), stage.bearer("u1", "globex"), SERVICE):
+        assert (await client.get("/v1/sessions/s1", headers=headers)).status_code == 404
+    assert (await client.get("/v1/sessions/s1?tenant=acme", headers=stage.bearer("u1", "globex"))).status_code == 404
+    assert (await client.get("/v1/sessions/s1")).status_code == 401
