@@ -17,6 +17,7 @@ from workers.agents.ports import PageAccess
 from workers.agents.responder import AgentResponder
 from workers.agents.services import load_services
 from workers.agents.team import Team, build_team
+from workers.agents.window import Window
 from workers.allow_lists import ActionRules, AllowLists
 from workers.chat.database import Database
 from workers.chat.light import LightHandler
@@ -203,7 +204,12 @@ async def turn_runtime(
         light = LightHandler(core.database, SessionEvents(provider), sessions, EffectOutcomes(core.state, core.keys))
         turns = TurnHandler(
             core.database,
-            AgentResponder(teams[settings.model], others=teams, addresses=addresses),
+            AgentResponder(
+                teams[settings.model],
+                others=teams,
+                addresses=addresses,
+                window=Window(settings.context_tokens, settings.compaction),
+            ),
             streams,
             longest=timedelta(seconds=settings.turn_seconds),
             on_stale=partial(refusals.note, "store"),

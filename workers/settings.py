@@ -91,6 +91,8 @@ class Settings(BaseSettings):
         Accepts("https://HOST[:PORT], more than one with commas"),
     ] = ""
     hosted_workflow: str | None = None
+    context_tokens: Annotated[int, Field(ge=1000, le=10_000_000)] = 100_000
+    compaction: Annotated[bool, Accepts("1 or 0, true or false")] = True
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 5
     backoff_base: Annotated[float, Field(gt=0, le=3600)] = 1.0
     backoff_cap: Annotated[float, Field(gt=0, le=86_400)] = 300.0

@@ -4,11 +4,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from agents import (
     InputGuardrailTripwireTriggered,
     MaxTurnsExceeded,
+    Model,
     OutputGuardrailTripwireTriggered,
     RunConfig,
     Runner,
@@ -32,12 +33,12 @@ from workers.agents.choices import chosen_tool, with_tool
 from workers.agents.classify import classify
 from workers.agents.conversion import Conversion
 from workers.agents.feed import CURRENT_FEED, ModelEvent, Shows, StepEnd, TurnFeed
-from workers.agents.history import HistoryConverter
 from workers.agents.hops import MAX_HOPS, HopLimit
 from workers.agents.item_ids import MessageIds
 from workers.agents.output import OutputFilter
 from workers.agents.ports import Journal, Turn
 from workers.agents.team import ChatAgent, Team
+from workers.agents.window import Window
 
 AGENT_KEY = "agent"
 """Key of the thread's metadata that names the agent of the last answer: a handoff sticks."""
@@ -46,8 +47,6 @@ MAX_STEPS = 12
 """Model calls in one turn. More of them is a loop."""
 
 TOO_MANY_STEPS = "I could not finish this within one turn. Tell me which part matters most and I will go on from there."
-
-HISTORY = HistoryConverter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +59,13 @@ class AgentResponder:
         max_steps: model calls per turn; one more ends the turn with a message instead of an error.
         max_hops: handoffs per turn; one more is a LoopError.
         addresses: what answers may point to.
+        window: how much of the thread the agents read.
     """
 
     team: Team
     max_steps: int = MAX_STEPS
     max_hops: int = MAX_HOPS
+    window: Window = field(default_factory=Window)
     others: Mapping[str, Team] = field(default_factory=dict)
     addresses: Addresses = field(default_factory=Addresses)
 
@@ -90,7 +91,9 @@ class AgentResponder:
         try:
             team = self.others.get(turn.model or "", self.team)
             agent = with_tool(team, team.answering(active_agent), chosen_tool(items))
-            run = self._start(feed, agent_context, agent, await HISTORY.to_agent_input(list(items)))
+            model = cast("Model", agent.model)  # the team has made sure
+            input_ = await self.window.input_of(agent_context, items, model)
+            run = self._start(feed, agent_context, agent, input_)
             async with aclosing(_frames(agent_context, feed, ids, OutputFilter(self.addresses))) as frames:
                 async for frame in frames:
                     yield frame

@@ -177,11 +177,13 @@ class FakeProvider:
         number = len(self.calls)
         self._watch(call, "began")
         try:
-            await self._say(reader, writer, step, number)
+            await self._say(reader, writer, body, step, number)
         finally:
             self._watch(call, "ended")
 
-    async def _say(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, step: Step, number: int) -> None:
+    async def _say(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: Json, step: Step, number: int
+    ) -> None:
         if isinstance(step, Late):
             await asyncio.sleep(step.seconds)
             step = step.then
@@ -191,6 +193,10 @@ class FakeProvider:
         if isinstance(step, Status):
             error = {"message": step.message, "type": step.code, "code": step.code, "param": None}
             _send_json(writer, step.status, {"error": error}, step.headers)
+            return
+        if isinstance(step, Text) and not body.get("stream"):
+            [*_, completed] = events_of(step, number)
+            _send_json(writer, 200, completed["response"], self.headers)
             return
         self.open_streams += 1
         try:
