@@ -109,3 +109,17 @@ async def test_a_gateway_that_is_away_is_told_and_the_page_stays_usable(
     deployment.worker("tests.model_worker", TEST_DELTAS="3")
     await say(page, "hello")
     await expect(page.locator("#log .assistant")).to_have_text(["word word word"], timeout=20_000)
+
+
+async def test_an_agent_that_waits_for_the_page_is_answered_and_a_secret_is_not_shown(
+    page: Page, deployment: Deployment
+) -> None:
+    deployment.worker()  # the scripted model
+    await say(page, "an effect with an outcome, please")
+    await expect(page.locator("#log .assistant").last).to_have_text("Your page says: shown.", timeout=20_000)
+    await expect(page.get_by_role("button", name="Send")).to_be_enabled()
+    await say(page, "I want a new session")
+    await expect(page.locator("#log .assistant").last).to_contain_text("I have only seen the id.")
+    log = await page.locator("#log").inner_text()
+    assert "The page has a client secret of session ses_" in log
+    assert "eyJ" not in log, "nor is any token"

@@ -17,6 +17,7 @@ TO_SERVICES = "transfer_to_service_orchestrator_agent"
 UI_WORDS = re.compile(r"\b(forms?|widgets?|buttons?|cards?|notices?|choose|effects?|selection)\b", re.IGNORECASE)
 SERVICE_WORDS = re.compile(r"\b(orders?|accounts?|services?|invoices?)\b", re.IGNORECASE)
 RENAME = re.compile(r"\b(?:rename|title)\b[^\"“]*[\"“]([^\"”]{1,80})[\"”]", re.IGNORECASE)
+SESSION_WORDS = re.compile(r"\b(client secret|new session)\b", re.IGNORECASE)
 TURN_WORDS = re.compile(r"\b(who am i|event id|which attempt|this turn)\b", re.IGNORECASE)
 RECORD = re.compile(r"\b(order|account|service|invoice)s?\b\D{0,20}([A-Za-z]{0,4}-?\d[\w-]*)?", re.IGNORECASE)
 STRUCTURED_ANSWER = re.compile(r"^- .*\?: (?!unanswered|skipped)(.+)$", re.MULTILINE)
@@ -103,6 +104,8 @@ def next_reply(scene: Scene) -> Reply:
         title = rename.group(1)
         done = f"Done: this conversation is called “{title}” now, in every open window."
         return _elsewhere(scene, TO_INTEGRATION) or _once(scene, "set_thread_title", {"title": title}, done)
+    if SESSION_WORDS.search(scene.text):
+        return _elsewhere(scene, TO_INTEGRATION) or _new_session(scene)
     if TURN_WORDS.search(scene.text):
         return _elsewhere(scene, TO_INTEGRATION) or _turn_context(scene)
     return words(next((answer for pattern, answer in ANSWERS.items() if pattern.search(scene.text)), DEFAULT_ANSWER))
@@ -123,6 +126,9 @@ def _show(scene: Scene) -> Reply:
         return _once(scene, "show_notice", arguments, "I have put a notice up for everybody who has this thread open.")
     if "effect" in text:
         arguments = {"action_type": "highlight", "payload": {"target": "composer"}}
+        if "outcome" in text:
+            said = _json_object(scene.last_output).get("outcome", "nothing")
+            return _once(scene, "send_custom_action", arguments | {"wait_seconds": 10}, f"Your page says: {said}.")
         return _once(scene, "send_custom_action", arguments, "I have sent your page the effect “highlight”.")
     if "choose" in text:
         question: dict[str, Any] = {
@@ -157,6 +163,17 @@ def _turn_context(scene: Scene) -> Reply:
         return Call("get_turn_context")
     turn = _json_object(scene.last_output)
     return words(f"You are {turn.get('user', 'somebody')}, and this is event {turn.get('event_id', 'unknown')}.")
+
+
+def _new_session(scene: Scene) -> Reply:
+    if not scene.called("get_turn_context"):
+        return Call("get_turn_context")
+    known = _json_object(scene.last_output)
+    if not scene.called("generate_client_secret"):
+        return Call("generate_client_secret", {"user_id": known.get("user", "")})
+    if "session_id" not in known:
+        return words(str(scene.last_output))
+    return words(f"Your page has the client secret of session {known['session_id']}. I have only seen the id.")
 
 
 def _once(scene: Scene, tool: str, arguments: Mapping[str, Any], then: str) -> Reply:

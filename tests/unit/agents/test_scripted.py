@@ -82,6 +82,11 @@ async def test_the_turn_is_looked_up_not_guessed() -> None:
     )
 
 
+async def test_a_session_is_asked_for_in_the_users_own_name() -> None:
+    said = text_of(await answer(responder(), "I need a new session", active_agent="UI Coordination Agent"))
+    assert said.startswith("Not done: this deployment's workers have no key"), "as the tool says"
+
+
 async def test_the_same_question_gets_the_same_frames() -> None:
     def frames(events: list[object]) -> list[object]:
         return [event for event in events if "created_at" not in repr(event)]
