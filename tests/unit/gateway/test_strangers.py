@@ -3,6 +3,7 @@
 import httpx
 import pytest
 
+from schemas.records import PageState
 from tests.unit.gateway.stage import SERVICE, Stage, create_request, message_request, raw_event
 
 STRANGERS = [("u2", "acme"), ("u1", "umbrella")]
@@ -11,6 +12,7 @@ OWNED = {
     "GET /v1/events/{event_id}/stream",
     "POST /v1/events/{event_id}/cancel",
     "GET /v1/threads/{thread_id}/events",
+    "GET /v1/sessions/{session_id}",
     "DELETE /v1/sessions/{session_id}",
 }
 FOR_SERVICES = {"GET /v1/dead", "GET /v1/dead/{letter_id}", "POST /v1/dead/{letter_id}/redrive", "POST /v1/sessions"}
@@ -35,6 +37,8 @@ async def test_what_belongs_to_somebody_else_is_not_there(
     stage.waker.asleep = True
     made = (await client.post("/v1/events", json=raw_event(), headers=SERVICE)).json()
     session = (await client.post("/v1/sessions", json={"user": "u1", "tenant": "acme"}, headers=SERVICE)).json()
+    said = PageState(session_id=session["session_id"], tenant="acme", user="u1", ready=True, last_event="ready")
+    stage.pages.states["acme", said.session_id] = said
     names = {"event_id": made["id"], "thread_id": made["thread_id"], "session_id": session["session_id"]}
     stranger, owner = stage.bearer(user, tenant), stage.bearer("u1", "acme")
     for endpoint in sorted(OWNED):
