@@ -18,7 +18,10 @@ MOST_LINES, MOST_CHARACTERS = 30, 2000
 
 def card_tools(rules: ActionRules) -> list[FunctionTool]:
     """`show_card` and `update_card`, whose buttons send what the deployment allows."""
+    return [_showing(rules), _updating(rules)]
 
+
+def _showing(rules: ActionRules) -> FunctionTool:
     # strict schemas allow no open objects, and an action's payload is one
     @function_tool(failure_error_function=report_failure, strict_mode=False)
     async def show_card(
@@ -52,6 +55,10 @@ def card_tools(rules: ActionRules) -> list[FunctionTool]:
         await context.stream(ThreadItemDoneEvent(item=item))
         return f"The card is shown; its id is {item.id}."
 
+    return show_card
+
+
+def _updating(rules: ActionRules) -> FunctionTool:
     @function_tool(failure_error_function=report_failure, strict_mode=False)
     async def update_card(
         wrapper: ToolContext,
@@ -82,7 +89,7 @@ def card_tools(rules: ActionRules) -> list[FunctionTool]:
         await wrapper.context.stream(ThreadItemReplacedEvent(item=changed))
         return "The card is changed."
 
-    return [show_card, update_card]
+    return update_card
 
 
 def card(
