@@ -24,8 +24,8 @@ class Models:
     others: frozenset[str] = frozenset()
 
     def ask_of(self, event: Event, lane: str, queue: str, *, again: bool = False) -> Ask:
-        """What a run of an event needs; `again`: an attempt has failed. Its data is an estimate of what it costs: of the
-        history it is learned."""
+        """What a run of an event needs; `again`: an attempt has failed. Its data is an estimate of what it costs: what
+        the history costs is learned."""
         wanted = options_of(event).get("model")
         model = wanted if wanted in self.others else self.default
         fallback = self.fallback if self.fallback != model else None
