@@ -16,6 +16,7 @@ from workers.agents.models import build_model
 from workers.agents.responder import AgentResponder
 from workers.agents.services import load_services
 from workers.agents.team import Team, build_team
+from workers.backends.deployment import open_backends
 from workers.chat.database import Database
 from workers.chat.light import LightHandler
 from workers.chat.reads import Reads
@@ -174,11 +175,12 @@ async def turn_runtime(
         stack.push_async_callback(desk.close)
         await stack.enter_async_context(running(desk.run(), "limit-desk", give_up))
         services = load_services(settings.services)
+        backends = await stack.enter_async_context(open_backends(settings.backends))
         teams: dict[str, Team] = {}
         for model_name in filter(None, [settings.model, settings.fallback_model]):
             model = build_model(settings, model_name, on_headers=desk.correct)
             stack.push_async_callback(model.close)
-            teams[model_name] = build_team(model, services)
+            teams[model_name] = build_team(model, services, backends)
 
         addresses = Addresses(Hosts.of(settings.image_domains), Hosts.of(settings.link_domains))
         streams = TurnStreams(writer, core.state, core.keys)

@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from schemas.events import MAX_EVENT_BYTES, event_types
 from schemas.events import PREFIX as TYPE_PREFIX
+from workers.backend_types import BACKENDS_FORM, Backend, BackendName
 from workers.errors import SettingsError
 from workers.failpoints import VARIABLE as FAILPOINTS
 from workers.setting_types import FILTER_FORM, LIMITS_FORM, POLICIES_FORM, Accepts, EventFilter, Limits, TaskPolicy
@@ -65,6 +66,7 @@ class Settings(BaseSettings):
     services: Annotated[
         str | None, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"), Accepts("module:name of what makes the services")
     ] = None
+    backends: Annotated[dict[BackendName, Backend], NoDecode, Accepts(BACKENDS_FORM)] = Field(default_factory=dict)
     fallback_model: str | None = None
     secret_key: SecretStr | None = None
     signing_keys: SecretStr | None = None
@@ -142,7 +144,7 @@ class Settings(BaseSettings):
             raise ValueError("outside of this machine only HTTPS is taken")
         return value
 
-    @field_validator("limits", "event_filter", "task_policies", mode="before")
+    @field_validator("limits", "event_filter", "task_policies", "backends", mode="before")
     @classmethod
     def _json_or_file(cls, value: Any) -> Any:
         """A setting that is a JSON object, or the path of a file that holds one."""

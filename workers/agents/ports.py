@@ -64,6 +64,11 @@ class Turn(Protocol):
     def user(self) -> str: ...
 
     @property
+    def traceparent(self) -> str | None:
+        """The W3C trace header of the event, if it has one."""
+        ...
+
+    @property
     def model(self) -> str | None:
         """The model to use; None: the deployment's."""
         ...

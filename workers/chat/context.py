@@ -36,6 +36,7 @@ class TurnContext:
     owner: Owner
     event_id: str
     attempt: int = 1
+    traceparent: str | None = None
     stop: StopSignal = field(default_factory=StopSignal)
     failure: Exception | None = None
     """What ended the answer. ChatKit would make an error frame of it; the policies are to decide instead."""

@@ -103,6 +103,7 @@ class TurnHandler:
             Owner(event.tenant, event.userid),
             event.event_id,
             attempt=delivery.attempt,
+            traceparent=event.traceparent,
             stop=delivery.stop,
             use=delivery.use,
         )

@@ -35,6 +35,7 @@ class FakeTurn:
     tenant: str = "acme"
     user: str = "ada"
     model: str | None = None
+    traceparent: str | None = None
     journal: Any = None  # pydantic would build a validator of it
     replaying: bool = False
     usage: list[tuple[int, int, int]] = field(default_factory=list)
