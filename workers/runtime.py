@@ -193,6 +193,7 @@ async def turn_runtime(
             AgentResponder(teams[settings.model], others=teams, addresses=addresses),
             streams,
             longest=timedelta(seconds=settings.turn_seconds),
+            approval_ttl=timedelta(seconds=settings.approval_ttl),
             on_stale=partial(refusals.note, "store"),
         )
         dispatcher = Dispatcher(settings, turns, LightTurn(light, streams), desk, quarantine, sessions=sessions)

@@ -95,6 +95,7 @@ class Settings(BaseSettings):
     max_waiting_per_lane: Annotated[int, Field(ge=1)] = 1_000
     max_waiting: Annotated[int, Field(ge=1)] = 200_000
     max_event_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = MAX_EVENT_BYTES
+    approval_ttl: Annotated[int, Field(ge=60, le=31_536_000)] = 604_800
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
     turn_seconds: Annotated[float, Field(gt=0, le=86_400)] = 600.0
     shards: Annotated[int, Field(ge=1, le=1024)] = 8

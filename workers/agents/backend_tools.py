@@ -1,6 +1,7 @@
 """Backends as tools of an agent: typed, offered to the tenants that may use them, their results bounded and clean."""
 
 import copy
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -38,6 +39,11 @@ def backend_tool(backend: GuardedBackend) -> FunctionTool:
         tool.description, tool.params_json_schema = described.text, described.parameters
         return True
 
+    async def needs_approval(_wrapper: ToolContext, arguments: dict[str, Any], _call_id: str) -> bool:
+        """Nobody is asked about a call that will not be made, since its arguments do not fit."""
+        described = await backend.describe()
+        return described is None or described.schema.problem(json.dumps(arguments)) is None
+
     tool = FunctionTool(
         name=backend.name,
         description=declaration.description,
@@ -45,7 +51,7 @@ def backend_tool(backend: GuardedBackend) -> FunctionTool:
         on_invoke_tool=invoke,
         strict_json_schema=False,  # the schema is the service's, and strict ones allow no optional fields
         is_enabled=is_enabled,
-        needs_approval=declaration.approval,
+        needs_approval=needs_approval if declaration.approval else False,
     )
     tool = durable(once(tool) if declaration.retry == "never" else tool)
     return tool

@@ -73,6 +73,10 @@ class Turn(Protocol):
         """The model to use; None: the deployment's."""
         ...
 
+    def ask_approval(self, calls: Sequence[tuple[str, str]], state: str) -> None:
+        """The run waits for the user's consent to these calls (name, and arguments to be read): keep it, and ask."""
+        ...
+
     async def next_call(self) -> None:
         """Awaited before each call to the model: it is counted, and the limits may want it to wait."""
         ...

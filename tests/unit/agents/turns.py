@@ -43,6 +43,9 @@ class FakeTurn:
     def id_scope(self, scope: str) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def ask_approval(self, calls: Sequence[tuple[str, str]], state: str) -> None:
+        self.asked = (calls, state)
+
     async def next_call(self) -> None:
         """Every call may be made."""
 
