@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.backend_server import BackendServer, Reply, backend_server
 from workers.backend_types import Backend
-from workers.backends.deployment import open_backends
+from workers.backends.deployment import Surroundings, open_backends
 from workers.backends.guard import GuardedBackend
 from workers.backends.ports import Caller
 
@@ -29,7 +29,7 @@ def declared(url: str, **changes: Any) -> Backend:
 @asynccontextmanager
 async def opened(declaration: Backend, name: str = "refund_order") -> AsyncIterator[GuardedBackend]:
     """One backend, ready to be called."""
-    async with open_backends({name: declaration}, ENVIRON) as [backend]:
+    async with open_backends({name: declaration}, Surroundings(ENVIRON)) as [backend]:
         yield backend
 
 

@@ -16,7 +16,7 @@ from workers.agents.models import build_model
 from workers.agents.responder import AgentResponder
 from workers.agents.services import load_services
 from workers.agents.team import Team, build_team
-from workers.backends.deployment import open_backends
+from workers.backends.deployment import Surroundings, open_backends
 from workers.chat.database import Database
 from workers.chat.light import LightHandler
 from workers.chat.reads import Reads
@@ -86,6 +86,7 @@ class Core:
     lanes: Lanes
     database: Database
     waker: CeleryWaker
+    app: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ async def open_core(settings: Settings, app: Any) -> AsyncIterator[Core]:
         stack.push_async_callback(database.close)
         waker = CeleryWaker(app)
         stack.callback(waker.close)
-        yield Core(settings, keys_of(settings), state, lanes, database, waker)
+        yield Core(settings, keys_of(settings), state, lanes, database, waker, app)
 
 
 @contextmanager
@@ -175,7 +176,9 @@ async def turn_runtime(
         stack.push_async_callback(desk.close)
         await stack.enter_async_context(running(desk.run(), "limit-desk", give_up))
         services = load_services(settings.services)
-        backends = await stack.enter_async_context(open_backends(settings.backends))
+        backends = await stack.enter_async_context(
+            open_backends(settings.backends, Surroundings(state=core.state, app=core.app))
+        )
         teams: dict[str, Team] = {}
         for model_name in filter(None, [settings.model, settings.fallback_model]):
             model = build_model(settings, model_name, on_headers=desk.correct)

@@ -11,7 +11,7 @@ import pytest
 from tests.backend_builders import called, caller, declared, opened, served
 from tests.backend_server import BackendServer, backend_server, reply
 from tests.eventually import eventually
-from workers.backends.deployment import open_backends
+from workers.backends.deployment import Surroundings, open_backends
 from workers.errors import SettingsError
 
 
@@ -216,15 +216,16 @@ async def test_nothing_of_arguments_results_and_secrets_is_logged(caplog: pytest
 
 async def test_a_missing_variable_stops_the_start_with_one_line() -> None:
     with pytest.raises(SettingsError) as caught:
-        async with open_backends({"refund": declared("https://shop")}, {}):
+        async with open_backends({"refund": declared("https://shop")}, Surroundings({})):
             pass
     problem = "headers_from: the variable SHOP_TOKEN is not set (it holds the value of Authorization)"
     assert str(caught.value) == f"CHATKIT_BACKENDS: refund: {problem}"
 
 
 async def test_a_secret_with_a_line_break_is_no_header() -> None:
+    around = Surroundings({"SHOP_TOKEN": "s3cret\r\nX-Admin: 1"})
     with pytest.raises(SettingsError, match="SHOP_TOKEN holds what no header can") as caught:
-        async with open_backends({"refund": declared("https://shop")}, {"SHOP_TOKEN": "s3cret\r\nX-Admin: 1"}):
+        async with open_backends({"refund": declared("https://shop")}, around):
             pass
     assert "s3cret" not in str(caught.value)
 

@@ -17,7 +17,6 @@ from workers.backends.http import Operation
 METHODS = ("get", "post", "put", "patch", "delete")
 MAX_DOCUMENT_BYTES = 8 * 1024 * 1024
 FETCH_SECONDS = 10.0
-MAX_DEPTH = 30
 TOLD_TO_NOBODY = frozenset({"discriminator", "example", "examples", "externalDocs", "nullable", "xml"})
 """Keywords that OpenAPI adds to JSON schema, and those that a call does not need."""
 
@@ -86,6 +85,8 @@ def _parameters(
     named = {}
     for listed in (*entry.get("parameters", []), *operation.get("parameters", [])):
         parameter = _inlined(document, listed)
+        if "name" not in parameter or "in" not in parameter:
+            raise ValueError("it has a parameter without a name and a place")
         named[parameter["name"], parameter["in"]] = parameter
     return list(named.values())
 
@@ -125,19 +126,19 @@ def _server(
     return checked_url(server, places=False).rstrip("/")
 
 
-def _inlined(document: Mapping[str, Any], value: Any, depth: int = 0) -> Any:
-    """The value with what it refers to in the place of each reference."""
-    if depth > MAX_DEPTH:
-        raise ValueError("its schema refers to itself, or is too deep")
+def _inlined(document: Mapping[str, Any], value: Any, within: frozenset[str] = frozenset()) -> Any:
+    """The value with what it refers to in the place of each reference; `within` are the references that led here."""
     if isinstance(value, list):
-        return [_inlined(document, one, depth + 1) for one in value]
+        return [_inlined(document, one, within) for one in value]
     if not isinstance(value, dict):
         return value
     reference = value.get("$ref")
     if not isinstance(reference, str):
-        return {name: _inlined(document, one, depth + 1) for name, one in value.items()}
+        return {name: _inlined(document, one, within) for name, one in value.items()}
+    if reference in within:
+        raise ValueError(f"its schema refers to itself ({reference[:80]})")
     beside = {name: one for name, one in value.items() if name != "$ref"}
-    return _inlined(document, {**_pointed(document, reference), **beside}, depth + 1)
+    return _inlined(document, {**_pointed(document, reference), **beside}, within | {reference})
 
 
 def _pointed(document: Mapping[str, Any], reference: str) -> Mapping[str, Any]:

@@ -38,6 +38,7 @@ class FakeTurn:
     traceparent: str | None = None
     journal: Any = None  # pydantic would build a validator of it
     replaying: bool = False
+    asked: tuple[Sequence[tuple[str, str]], str] | None = None
     usage: list[tuple[int, int, int]] = field(default_factory=list)
 
     def id_scope(self, scope: str) -> AbstractContextManager[None]:
