@@ -9,6 +9,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -74,15 +75,22 @@ class TaskBackend:
             if (found := await self._result(task_id)) is not None:
                 return found
             await self._sender.send(self._call, task_id, arguments, caller, self._timeout_seconds)
-            pause = FIRST_LOOK_SECONDS
-            while (found := await self._result(task_id)) is None:
-                await asyncio.sleep(pause)
-                pause = min(pause * 1.5, LONGEST_LOOK_SECONDS)
-            return found
+            return await self._awaited(task_id)
         except STATE_ERRORS as error:
             return Failure(Fault.UNANSWERED, type(error).__name__)
         except Exception as error:  # noqa: BLE001  # whatever a broker raises
             return Failure(Fault.UNANSWERED, type(error).__name__)
+
+    async def _awaited(self, task_id: str) -> Result:
+        # A deadline of its own: redis-py sends inside `asyncio.wait_for`, which on Python 3.11 may swallow the
+        # cancellation by which the caller's comes.
+        pause, deadline = FIRST_LOOK_SECONDS, time.monotonic() + self._timeout_seconds
+        while (found := await self._result(task_id)) is None:
+            if time.monotonic() > deadline:
+                return Failure(Fault.UNANSWERED, f"no answer within {self._timeout_seconds:g} s")
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, LONGEST_LOOK_SECONDS)
+        return found
 
     async def _result(self, task_id: str) -> Result | None:
         kept = await self._state.get(RESULT + task_id)
