@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from workers.transport import is_loopback
 
 BACKENDS_FORM = (
     '{"refund_order": {"description": "…", "http": {"method": "POST", "url": "https://HOST/orders/{order}/refund", '
@@ -229,16 +230,6 @@ def checked_headers(headers: HeadersFrom) -> HeadersFrom:
         if name.lower() in OWN_HEADERS:
             raise ValueError(f"{name} is set for every call; another header must carry this")
     return headers
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, by its name or address alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _check_places(call: HttpCall, schema: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import httpx2
 
-from workers.backend_types import is_loopback
+from workers.transport import is_loopback
 
 Address = IPv4Address | IPv6Address
 
