@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from tests.backend_builders import called, caller, declared, opened, served
 from tests.backend_server import BackendServer, backend_server, reply
 from tests.eventually import eventually
+from workers.backend_types import Backend
 from workers.backends.deployment import Surroundings, open_backends
 from workers.errors import SettingsError
 
@@ -245,6 +247,34 @@ async def test_many_calls_share_few_connections() -> None:
             for _ in range(10):
                 await called(refund)
     assert connections == 1
+
+
+@pytest.mark.parametrize("over_http", [False, True])
+async def test_an_operation_of_an_openapi_document_is_called(tmp_path: Path, over_http: bool) -> None:
+    parameter = {"name": "order", "in": "path", "required": True, "schema": {"type": "string"}}
+    body = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+    refund = {"operationId": "refund", "parameters": [parameter], "requestBody": body}
+    document = json.dumps({"openapi": "3.1.0", "paths": {"/v2/orders/{order}": {"post": refund}}})
+    async with backend_server(reply(document), reply('{"ok": 1}')) as server:
+        where = f"{server.url}/openapi.json" if over_http else str(tmp_path / "shop.json")
+        (tmp_path / "shop.json").write_text(document)
+        server.replies[:] = server.replies if over_http else server.replies[1:]
+        openapi = {"document": where, "operation": "refund", **({} if over_http else {"server": server.url})}
+        declaration = {"description": "d", "tenants": ["acme"], "openapi": openapi}
+        async with opened(Backend.model_validate(declaration)) as backend:
+            assert await called(backend, body={"amount": 5}) == '{"ok": 1}'
+            assert "Not called" in await called(backend)
+    sent = server.received[-1]
+    assert (sent.target, json.loads(sent.body)) == ("/v2/orders/1042", {"amount": 5})
+
+
+async def test_a_document_that_redirects_stops_the_start() -> None:
+    async with backend_server(reply("", status="302 Found", Location="http://169.254.169.254/")) as server:
+        openapi = {"document": f"{server.url}/openapi.json", "operation": "refund"}
+        declaration = Backend.model_validate({"description": "d", "tenants": ["acme"], "openapi": openapi})
+        with pytest.raises(SettingsError, match="CHATKIT_BACKENDS: refund_order: the document cannot be had"):
+            async with opened(declaration):
+                pass
 
 
 async def hang_up(writer: asyncio.StreamWriter) -> None:

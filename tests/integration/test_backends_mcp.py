@@ -98,7 +98,7 @@ async def test_what_hangs_is_given_up_at_its_deadline_and_others_are_not_disturb
         assert await told(shop["shop_find"]) == "order 1042 is shipped"
         began = time.monotonic()
         assert "may or may not have taken effect" in await told(shop["shop_hang"])
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 30
         assert await told(shop["shop_find"]) == "order 1042 is shipped"
     assert [call["tool"] for call in noted(calls)] == ["find", "hang", "find"]
 
