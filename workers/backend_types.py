@@ -18,7 +18,7 @@ BACKENDS_FORM = (
 PLACE = re.compile(r"\{([A-Za-z_][\w.-]{0,63})\}")
 """A place of a URL's path that an argument fills."""
 
-EMPTY_SCHEMA: Mapping[str, Any] = {"type": "object", "properties": {}}
+NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
 
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$")]
 VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w{0,127}$")]
@@ -146,7 +146,7 @@ class Backend(Part):
     openapi: OpenApiCall | None = None
     task: TaskCall | None = None
     mcp: McpCall | None = None
-    parameters: dict[str, Any] = Field(default_factory=lambda: dict(EMPTY_SCHEMA))
+    parameters: dict[str, Any] = Field(default_factory=lambda: dict(NO_ARGUMENTS))
     timeout: Annotated[float, Field(gt=0, le=120)] = 10.0
     retry: Literal["safe", "idempotent", "never"] = "never"
     circuit: CircuitNumbers = CircuitNumbers()

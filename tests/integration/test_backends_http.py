@@ -57,6 +57,25 @@ async def test_arguments_that_do_not_fit_never_leave_the_worker() -> None:
     assert server.received == []
 
 
+async def test_without_parameters_there_are_no_arguments() -> None:
+    async with backend_server() as server:
+        plain = {"description": "d", "tenants": ["acme"], "http": {"url": f"{server.url}/now"}}
+        async with opened(Backend.model_validate(plain)) as now:
+            assert "'order' was unexpected" in await called(now)
+            assert (await now.call("{}", caller())).text == '{"ok": true}'
+            assert (await now.call("", caller())).text == '{"ok": true}'
+    assert [sent.target for sent in server.received] == ["/now", "/now"]
+
+
+async def test_arguments_that_make_the_url_too_long_are_refused() -> None:
+    schema = {"type": "object", "properties": {"order": {"type": "string"}, "note": {"type": "string"}}}
+    async with backend_server() as server:
+        http = {"method": "GET", "url": f"{server.url}/orders"}
+        async with opened(declared(server.url, http=http, parameters=schema)) as look:
+            assert "the arguments make the URL too long" in await called(look, note=" " * 40_000)
+    assert server.received == []
+
+
 async def test_another_tenant_is_refused_before_anything_is_sent() -> None:
     async with served() as (server, refund):
         assert "not available here" in await called(refund, caller(tenant="umbrella"))

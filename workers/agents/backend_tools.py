@@ -36,7 +36,7 @@ def backend_tool(backend: GuardedBackend) -> FunctionTool:
         turn: Turn = wrapper.context.request_context
         if not declaration.serves(turn.tenant) or (described := await backend.describe()) is None:
             return False
-        tool.description, tool.params_json_schema = described.text, described.parameters
+        tool.description, tool.params_json_schema = clean(described.text), described.parameters
         return True
 
     async def needs_approval(_wrapper: ToolContext, arguments: dict[str, Any], _call_id: str) -> bool:
@@ -53,7 +53,7 @@ def backend_tool(backend: GuardedBackend) -> FunctionTool:
         is_enabled=is_enabled,
         needs_approval=needs_approval if declaration.approval else False,
     )
-    tool = durable(once(tool) if declaration.retry == "never" else tool)
+    tool = durable(once(tool) if declaration.retry == "never" else tool)  # what is offered is this one
     return tool
 
 

@@ -94,6 +94,8 @@ class HttpBackend:
             request = self._operation.request(arguments, {**self._headers, **own_headers(caller)})
         except UnfitArgumentError as error:
             return Failure(Fault.REFUSED, f"not called: {error}")
+        except httpx2.InvalidURL:
+            return Failure(Fault.REFUSED, "not called: the arguments make the URL too long")
         request.extensions["timeout"] = self._timeouts
         try:
             response = await self._transport.handle_async_request(request)

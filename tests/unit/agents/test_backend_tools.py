@@ -131,8 +131,8 @@ def test_two_tools_of_one_name_stop_the_start() -> None:
 
 
 async def test_the_model_is_given_the_schema_of_the_service() -> None:
-    tool = backend_tool(guarded(Shop()))
+    tool = backend_tool(guarded(Shop(), description="Refund an order.\u202e "))
     agent = Agent[Any](name="a", tools=[tool])
     [offered] = await agent.get_all_tools(RunContextWrapper(new_context()))
-    assert offered.description == "Refund an order."  # type: ignore[union-attr]  # a function tool
+    assert offered.description == "Refund an order. "  # type: ignore[union-attr]  # a function tool
     assert offered.params_json_schema == SCHEMA  # type: ignore[union-attr]  # same
