@@ -39,6 +39,7 @@ from workers.agents.item_ids import MessageIds
 from workers.agents.output import OutputFilter
 from workers.agents.ports import Journal, Turn
 from workers.agents.team import ChatAgent, Team
+from workers.agents.usage import NOTHING, count_usage, paid_by
 
 AGENT_KEY = "agent"
 """Key of the thread's metadata that names the agent of the last answer: a handoff sticks."""
@@ -54,11 +55,6 @@ TOO_LONG_TO_WAIT = (
 )
 
 HISTORY = HistoryConverter()
-
-Paid = tuple[int, int, int]
-"""Calls of the model, and tokens that it read and wrote."""
-
-NOTHING: Paid = (0, 0, 0)
 
 Begin = Callable[[], Awaitable[tuple[ChatAgent, list[Any] | Restored]]]
 """Gives the agent that runs, and what it runs on."""
@@ -144,7 +140,7 @@ class AgentResponder:
         paid = NOTHING
         try:
             run = self._start(feed, agent_context, *await begin())
-            paid = _paid(run)  # of a run that goes on: what it cost before it waited
+            paid = paid_by(run)  # of a run that goes on: what it cost before it waited
             async with aclosing(_frames(agent_context, feed, ids, OutputFilter(self.addresses))) as frames:
                 async for frame in frames:
                     yield frame
@@ -157,7 +153,7 @@ class AgentResponder:
         finally:
             await feed.close()
             if run is not None:
-                _count_usage(agent_context, run, paid)
+                count_usage(turn, run, paid)
         if failure is not None:
             raise failure  # outside of the handler: a foreign error's text may hold the prompt, so it is no context
         if run is not None:
@@ -268,18 +264,6 @@ def _ask(turn: Turn, run: RunResultStreaming) -> bool:
         return False
     turn.ask_approval(asked_calls(run), state)
     return True
-
-
-def _paid(run: RunResultStreaming) -> Paid:
-    usage = run.context_wrapper.usage
-    # `requests` counts those that did not say what they used as well
-    return len(usage.request_usage_entries), usage.input_tokens, usage.output_tokens
-
-
-def _count_usage(context: AgentContext[Any], run: RunResultStreaming, before: Paid) -> None:
-    turn: Turn = context.request_context
-    requests, read, written = (now - then for now, then in zip(_paid(run), before, strict=True))
-    turn.add_usage(requests=requests, input_tokens=read, output_tokens=written)
 
 
 def _message(context: AgentContext[Any], item_id: str, text: str) -> ThreadItemDoneEvent:

@@ -15,7 +15,8 @@ from workers.backends.addresses import CheckedTransport
 from workers.backends.circuit import Circuit
 from workers.backends.guard import GuardedBackend
 from workers.backends.http import HttpBackend, Operation
-from workers.backends.mcp import McpConnection, McpTool, given_environment, server_of, tool_name
+from workers.backends.mcp import McpConnection, McpTool, tool_name
+from workers.backends.mcp_servers import given_environment, server_of
 from workers.backends.openapi import compiled, load_document
 from workers.backends.ports import Describe, Description
 from workers.backends.task import TaskBackend, TaskSender
