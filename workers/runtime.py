@@ -19,6 +19,7 @@ from workers.agents.services import load_services
 from workers.agents.team import Team, build_team
 from workers.agents.window import Window
 from workers.allow_lists import ActionRules, AllowLists
+from workers.backends.deployment import Surroundings, open_backends
 from workers.chat.database import Database
 from workers.chat.light import LightHandler
 from workers.chat.page_states import PageStates
@@ -95,6 +96,7 @@ class Core:
     lanes: Lanes
     database: Database
     waker: CeleryWaker
+    app: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ async def open_core(settings: Settings, app: Any) -> AsyncIterator[Core]:
         stack.push_async_callback(database.close)
         waker = CeleryWaker(app)
         stack.callback(waker.close)
-        yield Core(settings, keys_of(settings), state, lanes, database, waker)
+        yield Core(settings, keys_of(settings), state, lanes, database, waker, app)
 
 
 @contextmanager
@@ -192,11 +194,14 @@ async def turn_runtime(
         store = store_of(settings, core.state)
         provider = await _provider_of_worker(stack, settings, store)
         pages = _pages(core, provider)
+        backends = await stack.enter_async_context(
+            open_backends(settings.backends, Surroundings(state=core.state, app=core.app))
+        )
         teams: dict[str, Team] = {}
         for model_name in {settings.model, *filter(None, [settings.fallback_model]), *settings.choosable_models}:
             model = build_model(settings, model_name, on_headers=desk.correct)
             stack.push_async_callback(model.close)
-            teams[model_name] = build_team(model, services, pages)
+            teams[model_name] = build_team(model, services, pages, backends)
 
         addresses = Addresses(Hosts.of(settings.image_domains), Hosts.of(settings.link_domains))
         streams = TurnStreams(writer, core.state, core.keys)
@@ -212,6 +217,7 @@ async def turn_runtime(
             ),
             streams,
             longest=timedelta(seconds=settings.turn_seconds),
+            approval_ttl=timedelta(seconds=settings.approval_ttl),
             on_stale=partial(refusals.note, "store"),
         )
         dispatcher = Dispatcher(settings, turns, LightTurn(light, streams), desk, quarantine, sessions=sessions)

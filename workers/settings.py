@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from schemas.events import MAX_EVENT_BYTES, event_types
 from schemas.events import PREFIX as TYPE_PREFIX
+from workers.backend_types import BACKENDS_FORM, Backend, BackendName
 from workers.errors import SettingsError
 from workers.failpoints import VARIABLE as FAILPOINTS
 from workers.setting_types import (
@@ -74,6 +75,7 @@ class Settings(BaseSettings):
     services: Annotated[
         str | None, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"), Accepts("module:name of what makes the services")
     ] = None
+    backends: Annotated[dict[BackendName, Backend], NoDecode, Accepts(BACKENDS_FORM)] = Field(default_factory=dict)
     fallback_model: str | None = None
     allowed_models: str = ""
     allowed_tools: str = ""
@@ -107,6 +109,7 @@ class Settings(BaseSettings):
     max_waiting_per_lane: Annotated[int, Field(ge=1)] = 1_000
     max_waiting: Annotated[int, Field(ge=1)] = 200_000
     max_event_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = MAX_EVENT_BYTES
+    approval_ttl: Annotated[int, Field(ge=60, le=31_536_000)] = 604_800
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
     turn_seconds: Annotated[float, Field(gt=0, le=86_400)] = 600.0
     shards: Annotated[int, Field(ge=1, le=1024)] = 8
@@ -156,7 +159,7 @@ class Settings(BaseSettings):
             raise ValueError("outside of this machine only HTTPS is taken")
         return value
 
-    @field_validator("limits", "event_filter", "task_policies", "actions", mode="before")
+    @field_validator("limits", "event_filter", "task_policies", "actions", "backends", mode="before")
     @classmethod
     def _json_or_file(cls, value: Any) -> Any:
         """A setting that is a JSON object, or the path of a file that holds one."""

@@ -60,6 +60,11 @@ class ScriptedResponder:
         async for event in step(agent_context):
             yield event
 
+    async def resume(
+        self, agent_context: Context, state: str, *, approve: bool
+    ) -> AsyncGenerator[ThreadStreamEvent, None] | None:
+        return None
+
 
 class Recorder:
     """Keeps the frames of each event, of all its attempts: an answer's whole stream."""
@@ -114,6 +119,7 @@ class Chat:
         self.responder, self.recorder = ScriptedResponder(), Recorder()
         self.actions: dict[str, ActionHandler] = {}
         self.transcriber: Transcriber | None = None
+        self.approval_ttl = timedelta(days=7)
         self.light, self.reads = LightHandler(database), Reads(database)
         self.store = SqlStore(database)
         self._epochs = iter(range(1, 1_000_000))
@@ -134,6 +140,7 @@ class Chat:
             longest=longest,
             actions=self.actions,
             transcriber=self.transcriber,
+            approval_ttl=self.approval_ttl,
         )
 
     async def run(self, event: Event, **changes: Any) -> Outcome:

@@ -34,6 +34,11 @@ def clean(text: str) -> str:
     return FORGED.sub("&lt;", unicodedata.normalize("NFC", visible))
 
 
+def revealed(text: str) -> str:
+    """The text with everything that nobody would see in it written out, for people who decide by what they see."""
+    return INVISIBLE.sub(lambda found: f"\\u{{{ord(found.group()):x}}}", SEPARATORS.sub("\n", text))
+
+
 def clean_all(value: Any) -> Any:
     """A JSON value with all its texts, the keys of objects as well, made so."""
     match value:

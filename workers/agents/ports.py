@@ -79,6 +79,11 @@ class Turn(Protocol):
         ...
 
     @property
+    def traceparent(self) -> str | None:
+        """The W3C trace header of the event, if it has one."""
+        ...
+
+    @property
     def variables(self) -> Mapping[str, Any]:
         """The request's `metadata`, as the page gave it."""
         ...
@@ -86,6 +91,10 @@ class Turn(Protocol):
     @property
     def model(self) -> str | None:
         """The model to use; None: the deployment's."""
+        ...
+
+    def ask_approval(self, calls: Sequence[tuple[str, str]], state: str) -> None:
+        """The run waits for the user's consent to these calls (name, and arguments to be read): keep it, and ask."""
         ...
 
     async def next_call(self) -> None:

@@ -1,9 +1,10 @@
 """The responder: one turn of a thread through the agents, as ChatKit's stream events."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, cast
 
 from agents import (
@@ -29,6 +30,7 @@ from schemas.chatkit import (
     ThreadStreamEvent,
 )
 from workers.agents.addresses import Addresses
+from workers.agents.approvals import Restored, asked_calls, decide, restored, state_of
 from workers.agents.choices import chosen_tool, with_tool
 from workers.agents.classify import classify
 from workers.agents.conversion import Conversion
@@ -38,6 +40,7 @@ from workers.agents.item_ids import MessageIds
 from workers.agents.output import OutputFilter
 from workers.agents.ports import Journal, Turn
 from workers.agents.team import ChatAgent, Team
+from workers.agents.usage import NOTHING, count_usage, paid_by
 from workers.agents.window import Window
 
 AGENT_KEY = "agent"
@@ -47,6 +50,14 @@ MAX_STEPS = 12
 """Model calls in one turn. More of them is a loop."""
 
 TOO_MANY_STEPS = "I could not finish this within one turn. Tell me which part matters most and I will go on from there."
+
+TOO_LONG_TO_WAIT = (
+    "This needs your consent, and the conversation has become too long to wait for it, so nothing was done. Please ask "
+    "for it in a new conversation."
+)
+
+Begin = Callable[[], Awaitable[tuple[ChatAgent, list[Any] | Restored]]]
+"""Gives the agent that runs, and what it runs on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +93,64 @@ class AgentResponder:
         Raises:
             WorkersError: the run failed, classified by what can be done about it.
         """
+        async for event in self._answer(agent_context, partial(self._begin, agent_context, items, active_agent)):
+            yield event
+
+    async def resume(
+        self, agent_context: AgentContext[Any], state: str, *, approve: bool
+    ) -> AsyncIterator[ThreadStreamEvent] | None:
+        """Go on with a run that waited for the user's consent; no tool runs before the first event is asked for.
+
+        Args:
+            agent_context: of the turn that goes on, in any process.
+            state: the run, as the earlier turn gave it to `Turn.ask_approval`.
+            approve: whether the calls that it waits with are made; else the agents are told that they were rejected.
+
+        Returns:
+            None: it cannot be gone on with, since its agents or tools have changed or are away.
+
+        Raises:
+            WorkersError: as `respond` does.
+        """
+        first = self._team_of(agent_context).agents[0]
+        run = await restored(first, state, agent_context)
+        if run is None:
+            return None
+        decide(run, approve=approve)
+
+        async def begin() -> tuple[ChatAgent, Restored]:
+            return first, run
+
+        return self._answer(agent_context, begin)
+
+    def _team_of(self, context: AgentContext[Any]) -> Team:
+        return self.others.get(context.request_context.model, self.team)
+
+    async def _begin(
+        self, context: AgentContext[Any], items: Sequence[ThreadItem], active_agent: str | None
+    ) -> tuple[ChatAgent, list[Any]]:
+        team = self._team_of(context)
+        agent = with_tool(team, team.answering(active_agent), chosen_tool(items))
+        model = cast("Model", agent.model)  # the team has made sure
+        return agent, await self.window.input_of(context, items, model)
+
+    async def _answer(self, agent_context: AgentContext[Any], begin: Begin) -> AsyncGenerator[ThreadStreamEvent, None]:
+        """Run the agents on what `begin` gives, as a stream of what is shown."""
         failure: Exception | None = None
         ids = MessageIds(agent_context.generate_id("message"))
         turn: Turn = agent_context.request_context
         feed = TurnFeed(turn.next_call, turn.journal)
         agent_context._events = feed.tool_events  # noqa: SLF001  # the only way to give a turn a queue of its own
         run: RunResultStreaming | None = None
+        paid = NOTHING
         try:
-            team = self.others.get(turn.model or "", self.team)
-            agent = with_tool(team, team.answering(active_agent), chosen_tool(items))
-            model = cast("Model", agent.model)  # the team has made sure
-            input_ = await self.window.input_of(agent_context, items, model)
-            run = self._start(feed, agent_context, agent, input_)
+            run = self._start(feed, agent_context, *await begin())
+            paid = paid_by(run)  # of a run that goes on: what it cost before it waited
             async with aclosing(_frames(agent_context, feed, ids, OutputFilter(self.addresses))) as frames:
                 async for frame in frames:
                     yield frame
+            if run.interruptions and not _ask(turn, run):
+                yield _message(agent_context, ids.unwritten(), TOO_LONG_TO_WAIT)
         except MaxTurnsExceeded:
             yield _message(agent_context, ids.unwritten(), TOO_MANY_STEPS)
         except Exception as error:  # noqa: BLE001  # classified; what is no failure of a call is raised as it is
@@ -104,14 +158,14 @@ class AgentResponder:
         finally:
             await feed.close()
             if run is not None:
-                _count_usage(agent_context, run)
+                count_usage(turn, run, paid)
         if failure is not None:
             raise failure  # outside of the handler: a foreign error's text may hold the prompt, so it is no context
         if run is not None:
             _stick(agent_context, run.last_agent.name)
 
     def _start(
-        self, feed: TurnFeed, context: AgentContext[Any], agent: ChatAgent, input_: list[Any]
+        self, feed: TurnFeed, context: AgentContext[Any], agent: ChatAgent, input_: list[Any] | Restored
     ) -> RunResultStreaming:
         token = CURRENT_FEED.set(feed)
         try:
@@ -208,11 +262,13 @@ def _stick(context: AgentContext[Any], agent: str) -> None:
         context.thread.metadata[AGENT_KEY] = agent
 
 
-def _count_usage(context: AgentContext[Any], run: RunResultStreaming) -> None:
-    turn: Turn = context.request_context
-    usage = run.context_wrapper.usage
-    said = len(usage.request_usage_entries)  # `requests` counts those that did not say what they used as well
-    turn.add_usage(requests=said, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
+def _ask(turn: Turn, run: RunResultStreaming) -> bool:
+    """Have the run wait for the user's consent; False: it is too large to be kept."""
+    state = state_of(run)
+    if state is None:
+        return False
+    turn.ask_approval(asked_calls(run), state)
+    return True
 
 
 def _message(context: AgentContext[Any], item_id: str, text: str) -> ThreadItemDoneEvent:

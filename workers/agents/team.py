@@ -1,5 +1,6 @@
 """The agents and who hands off to whom."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ from agents import Agent, FunctionTool, Handoff, Model, RunContextWrapper, hando
 from chatkit.agents import AgentContext
 
 from schemas.chatkit import ProgressUpdateEvent
+from workers.agents.backend_tools import backend_tools
 from workers.agents.durable_tools import durable
 from workers.agents.identities import keep_identity
 from workers.agents.integration import build_integration_agent
@@ -15,6 +17,7 @@ from workers.agents.relay import RelayedModel
 from workers.agents.service_orchestrator import build_service_orchestrator_agent
 from workers.agents.services import SampleServices
 from workers.agents.ui_coordination import build_ui_coordination_agent
+from workers.backends.guard import GuardedBackend
 
 ChatAgent = Agent[AgentContext[Any]]
 
@@ -54,12 +57,13 @@ def build_team(
     model: Model,
     services: ServiceDirectory | None = None,
     pages: PageAccess = PageAccess(),  # noqa: B008  # frozen
+    backends: Iterable[GuardedBackend] = (),
 ) -> Team:
-    """The three agents of the project, all on one model."""
+    """The three agents of the project, all on one model; `backends` are tools of the service orchestrator."""
     return Team(
         (
             build_integration_agent(model, pages),
             build_ui_coordination_agent(model, pages),
-            build_service_orchestrator_agent(model, services or SampleServices()),
+            build_service_orchestrator_agent(model, services or SampleServices(), backend_tools(backends)),
         )
     )

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -30,6 +30,14 @@ ID_PREFIXES: dict[StoreItemType, str] = {
 _ID_SCOPE: ContextVar[str] = ContextVar("id_scope", default="")
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A run that waits for the user's consent to some calls: name, and arguments to be read."""
+
+    calls: Sequence[tuple[str, str]]
+    state: str
+
+
 @dataclass(slots=True, eq=False)
 class TurnContext:
     """One request of one user. Ids are derived from the event, so that a redelivery makes the same ones."""
@@ -37,6 +45,7 @@ class TurnContext:
     owner: Owner
     event_id: str
     attempt: int = 1
+    traceparent: str | None = None
     stop: StopSignal = field(default_factory=StopSignal)
     session_id: str | None = None
     """Of the page that sent the request."""
@@ -51,6 +60,8 @@ class TurnContext:
     use: ModelUse = field(default_factory=ModelUse)
     journal: TurnJournal | None = None
     """Completed steps. None: this turn keeps none, and a run of it starts at its beginning."""
+    asked: Asked | None = None
+    """What the run waits with, at its end."""
     replaying: bool = False
     """Whether what is being shown comes from the journal."""
     _ordinals: Counter[str] = field(default_factory=Counter)
@@ -94,6 +105,10 @@ class TurnContext:
         self.use.requests += requests
         self.use.input_tokens += input_tokens
         self.use.output_tokens += output_tokens
+
+    def ask_approval(self, calls: Sequence[tuple[str, str]], state: str) -> None:
+        """Keep the run, which waits for the user's consent to these calls, and ask in the thread."""
+        self.asked = Asked(calls, state)
 
     async def next_call(self) -> None:
         """Wait for what the limits say to one more call of this turn, and count it."""

@@ -22,6 +22,15 @@ class Responder(Protocol):
         """Stream the answer to the last of `items` (oldest first). Failures are raised as `workers.errors`."""
         ...
 
+    async def resume(
+        self, agent_context: AgentContext[TurnContext], state: str, *, approve: bool
+    ) -> AsyncIterator[ThreadStreamEvent] | None:
+        """Go on with a run that waited for consent; nothing of it runs before the first event is asked for.
+
+        None: it cannot be gone on with, or not now.
+        """
+        ...
+
 
 class ActionHandler(Protocol):
     """Handles the widget actions of one type by code, where agents are not to be asked."""

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, select, update
 
 from schemas.chatkit import Page, ThreadItem, ThreadMetadata
-from workers.chat.tables import attachments, feedback, items, threads
+from workers.chat.tables import approvals, attachments, feedback, items, threads
 from workers.lanes.records import Owner
 
 ITEM: TypeAdapter[ThreadItem] = TypeAdapter(ThreadItem)
@@ -181,7 +181,7 @@ def delete_thread(connection: Connection, owner: Owner, thread_id: str) -> None:
 
     The marks of its answered events stay: a late redelivery of one must not make the thread again.
     """
-    for table in (items, feedback, attachments):
+    for table in (items, feedback, attachments, approvals):
         mine = and_(table.c.tenant == owner.tenant, table.c.thread_id == thread_id)
         connection.execute(delete(table).where(mine, exists().where(owned_thread(owner, thread_id))))
     connection.execute(delete(threads).where(owned_thread(owner, thread_id)))

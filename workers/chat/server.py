@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from chatkit.agents import AgentContext
@@ -25,6 +25,8 @@ from schemas.chatkit import (
     WidgetItem,
     request_adapter,
 )
+from workers.chat.approval_cards import DECIDE
+from workers.chat.approvals import Approvals
 from workers.chat.context import TurnContext
 from workers.chat.ports import ActionHandlers, Responder, Transcriber
 from workers.chat.sign_in_lock import is_locked, unlock
@@ -70,10 +72,16 @@ class WorkerChatServer(CachedServer):
     """One turn over the store of that turn. Whatever ends the answer is kept on the context for the policies."""
 
     def __init__(
-        self, store: TurnStore, responder: Responder, actions: ActionHandlers, transcriber: Transcriber | None
+        self,
+        store: TurnStore,
+        responder: Responder,
+        actions: ActionHandlers,
+        transcriber: Transcriber | None,
+        approval_ttl: timedelta,
     ) -> None:
         super().__init__(store, AttachmentRecords())
         self._turn_store = store
+        self._approvals = Approvals(store, responder, approval_ttl)
         self._responder, self._actions, self._transcriber = responder, actions, transcriber
         self._streams: list[Events] = []
 
@@ -110,6 +118,8 @@ class WorkerChatServer(CachedServer):
         Without a handler the widget stays as it is and the agents learn of the action with the next message: the page
         waits for this one answer, and would show nothing else of theirs.
         """
+        if action.type == DECIDE:
+            raise NotImplementedError("what follows a decision is streamed")
         if action.type not in self._actions:
             await self._note(thread, action, sender, context)
             return SyncCustomActionResponse(updated_item=sender)
@@ -146,6 +156,8 @@ class WorkerChatServer(CachedServer):
                     yield event
             if is_locked(thread):
                 await self._unlock(thread)
+            if (question := self._approvals.ask(thread, context)) is not None:
+                yield question
         except BaseStreamError:
             context.error_is_told = True
             raise  # meant for the user: ChatKit shows it
@@ -175,6 +187,9 @@ class WorkerChatServer(CachedServer):
         self, thread: ThreadMetadata, action: Action[str, Any], sender: WidgetItem | None, context: TurnContext
     ) -> AsyncIterator[ThreadStreamEvent]:
         """Ask the action's handler; without one, tell the agents."""
+        if action.type == DECIDE:
+            self._turn_store.restore(thread)
+            return self._approvals.decide(thread, action.payload, context)
         handler = self._actions.get(action.type)
         if handler is not None:
             return handler(thread, action, sender, context)

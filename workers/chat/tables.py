@@ -65,6 +65,23 @@ turns = Table(
 )
 """Events whose final answer is stored: a redelivery of one is not run again."""
 
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("tenant", String(128), primary_key=True),
+    Column("id", String(128), primary_key=True),  # of the item that asks, too
+    Column("thread_id", String(128), nullable=False),
+    Column("user_id", String(128), nullable=False),
+    Column("event_id", String(64), nullable=False),
+    Column("state", Text),  # the run as JSON, until it has come to its end
+    Column("asked_at", DateTime(timezone=True), nullable=False),
+    Column("decided_by", String(64)),  # the event that carries the decision out
+    Column("approved", Integer),
+)
+"""Runs that wait for their user's consent, and who decided."""
+Index("approvals_of_thread", approvals.c.tenant, approvals.c.thread_id)
+Index("approvals_by_age", approvals.c.tenant, approvals.c.asked_at)
+
 sessions = Table(
     "sessions",
     metadata,

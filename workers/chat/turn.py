@@ -54,6 +54,7 @@ from workers.policies.delivery import Delivery
 
 log = logging.getLogger(__name__)
 
+APPROVAL_TTL = timedelta(days=7)
 DATA, END = b"data: ", b"\n\n"
 STREAM_ERROR = b'{"type":"error","code":"stream.error"'
 FINAL = b'"allow_retry":false'
@@ -76,6 +77,7 @@ class TurnHandler:
         frames: the way to the clients.
         longest: how long a turn may take.
         actions: widget actions that code handles; the agents are told of all others.
+        approval_ttl: how long a user may take to approve what an agent is about to do.
         transcriber: for `input.transcribe`; without one it is refused.
         on_stale: told, from any thread, the id of an event of which the store has refused a write.
     """
@@ -89,9 +91,10 @@ class TurnHandler:
         longest: timedelta,
         actions: ActionHandlers = NO_ACTIONS,
         transcriber: Transcriber | None = None,
+        approval_ttl: timedelta = APPROVAL_TTL,
         on_stale: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._on_stale = on_stale
+        self._on_stale, self._approval_ttl = on_stale, approval_ttl
         self._database, self._frames = database, frames
         self._responder, self._actions, self._transcriber = responder, actions, transcriber
         self._longest_seconds = longest.total_seconds()
@@ -103,6 +106,7 @@ class TurnHandler:
             Owner(event.tenant, event.userid),
             event.event_id,
             attempt=delivery.attempt,
+            traceparent=event.traceparent,
             stop=delivery.stop,
             session_id=event.sessionid,
             variables=event.data.get("metadata") or {},
@@ -173,7 +177,7 @@ class TurnHandler:
         self, event: Event, store: TurnStore, context: TurnContext, frames: Frames, shown: Shown | None
     ) -> None:
         """Drain the server. It swallows most errors of an answer: the context has them."""
-        server = WorkerChatServer(store, self._responder, self._actions, self._transcriber)
+        server = WorkerChatServer(store, self._responder, self._actions, self._transcriber, self._approval_ttl)
         try:
             async with aclosing(server):
                 result = await server.process(json.dumps(event.data), context)

@@ -5,6 +5,7 @@ A transaction costs CPU, and a turn that fails must leave nothing half done behi
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from chatkit.store import NotFoundError
 from sqlalchemy import Connection
@@ -17,6 +18,11 @@ from workers.chat.store import IdStore
 from workers.chat.view import ThreadView
 from workers.errors import LeaseLostError
 from workers.lanes.records import Owner
+
+T = TypeVar("T")
+
+Beside = Callable[[Connection, Any], None]
+"""A write in a transaction; gets the dialect's `insert` as well."""
 
 WINDOW = 100
 """Items of a thread that a turn reads at its beginning, and older ones at a time when they are asked for."""
@@ -40,6 +46,7 @@ class TurnStore(IdStore):
         self._saved: ThreadMetadata | None = None
         self._made_before = False
         self._attachments: dict[str, Attachment] = {}
+        self._beside: list[Beside] = []
         self.view = ThreadView()
 
     async def open(self, thread_id: str, *, create: bool) -> None:
@@ -75,7 +82,16 @@ class TurnStore(IdStore):
         await self._database.write(lambda connection: self._write(connection, thread, final=final))
         self._saved = thread.model_copy(deep=True)
         self._attachments.clear()
+        self._beside.clear()
         self.view.committed()
+
+    def with_commit(self, write: Beside) -> None:
+        """Have this written in the transaction of the next commit, behind its fence."""
+        self._beside.append(write)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Read what is no item, as it is stored."""
+        return await self._database.read(work)
 
     @property
     def stored(self) -> ThreadMetadata | None:
@@ -223,6 +239,8 @@ class TurnStore(IdStore):
         rows.write_items(connection, insert, self._owner, thread.id, written)
         for attachment in self._attachments.values():
             attachment_rows.save_attachment(connection, insert, self._owner, attachment)
+        for write in self._beside:
+            write(connection, insert)
         if final:
             fence.mark_answered(connection, insert, self._owner, self._event_id, thread.id)
 

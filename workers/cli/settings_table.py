@@ -44,6 +44,8 @@ def _shown(value: Any) -> Any:
             return MASK if value.get_secret_value() else None
         case BaseModel():
             return value.model_dump()
+        case dict():
+            return {name: _shown(inner) for name, inner in value.items()}
         case str() if "://" in value:
             return masked_url(value)
         case _:

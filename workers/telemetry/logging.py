@@ -15,7 +15,7 @@ Line = MutableMapping[str, Any]
 FORBIDDEN_FIELDS = frozenset({"body", "content", "data", "input", "output", "prompt", "text", "token", "authorization"})
 """Fields that could only hold a payload or a secret; they are replaced wherever they turn up."""
 
-QUIET = ("alembic", "amqp", "asyncio", "httpcore", "httpx", "kombu.pidbox", "openai")
+QUIET = ("alembic", "amqp", "asyncio", "httpcore", "httpcore2", "httpx", "httpx2", "kombu.pidbox", "mcp", "openai")
 """Libraries whose information lines tell an operator nothing, or repeat a URL with its query."""
 
 HIDDEN = "[hidden]"

@@ -38,8 +38,10 @@ class FakeTurn:
     session_id: str | None = None
     variables: dict[str, Any] = field(default_factory=dict)
     model: str | None = None
+    traceparent: str | None = None
     journal: Any = None  # pydantic would build a validator of it
     replaying: bool = False
+    asked: tuple[Sequence[tuple[str, str]], str] | None = None
     usage: list[tuple[int, int, int]] = field(default_factory=list)
 
     @property
@@ -48,6 +50,9 @@ class FakeTurn:
 
     def id_scope(self, scope: str) -> AbstractContextManager[None]:
         return nullcontext()
+
+    def ask_approval(self, calls: Sequence[tuple[str, str]], state: str) -> None:
+        self.asked = (calls, state)
 
     async def next_call(self) -> None:
         """Every call may be made."""

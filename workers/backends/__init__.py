@@ -1,0 +1,1 @@
+"""The services that agents may call, as `CHATKIT_BACKENDS` declares them."""
