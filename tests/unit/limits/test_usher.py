@@ -8,7 +8,7 @@ from redis.exceptions import ConnectionError as StateAway
 
 from schemas.events import Event
 from schemas.outcome import EventState
-from tests.builders import create_event, message_event
+from tests.builders import create_event, message_event, request_event, user_input
 from tests.lane_builders import lanes_on
 from tests.limit_builders import GRANT, LEASE, MODEL, Stand, usher_on
 from workers.lanes.keys import Keys
@@ -65,6 +65,15 @@ async def test_of_a_flood_only_those_are_woken_that_may_go(hall: Hall) -> None:
     assert await hall.state_of(flood[1]) == (EventState.QUEUED, None)
     assert await hall.state_of(flood[2]) == (EventState.WAITING_LIMIT, "rate_limit")
     assert (await hall.stand.status()).waiting == 18
+
+
+async def test_a_message_waits_for_the_model_that_it_asks_for(stand: Stand) -> None:
+    hall = Hall(stand, models=Models(MODEL, others=frozenset({"mini"})))
+    await stand.limit(models={"mini": {"concurrency": 1}})
+    given = {**user_input("hi"), "inference_options": {"model": "mini"}}
+    first, second = (request_event("threads.create", {"input": given}) for _ in range(2))
+    assert await hall.woken(first, second, other := create_event("hello")) == [first.event_id, other.event_id]
+    assert await hall.state_of(second) == (EventState.WAITING_LIMIT, "rate_limit")
 
 
 async def test_who_was_let_through_takes_its_grant_up_and_one_that_waits_is_granted_in_turn(hall: Hall) -> None:
