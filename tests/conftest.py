@@ -25,6 +25,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 TIMED = frozenset(
     {
+        "test_approval_across_workers",
         "test_bad_input",
         "test_broker_and_database_faults",
         "test_dead_reasons",

@@ -36,7 +36,7 @@ def deployment(redis_url: str, sqlite_url: str, provider: FakeProvider) -> Itera
     settings = {
         "OPENAI_BASE_URL": provider.base_url,
         "OPENAI_API_KEY": "sk-of-no-value",
-        "CHATKIT_LEASE_TTL": "2",
+        "CHATKIT_LEASE_TTL": "5",
         "SHOP_TOKEN": "Bearer s3cret-of-the-shop",
     }
     with Deployment(redis_url, sqlite_url, **settings) as deployment:
