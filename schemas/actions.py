@@ -7,6 +7,12 @@ from pydantic_core import PydanticCustomError
 
 from schemas.names import Name
 
+APPROVAL_DECIDE = "approval.decide"
+"""The action of the buttons that approve or reject what an agent is about to do: ours, and no agent may send it."""
+
+APPROVAL_PREFIX = "apr_"
+"""Begins the ids of approvals, and so of the cards that ask for them: no agent may change one."""
+
 
 class ActionSend(BaseModel):
     """Data of `chatkit.action.send`: an effect for the thread's open clients, or a message into the thread."""

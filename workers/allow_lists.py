@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from schemas.actions import APPROVAL_DECIDE
 from schemas.catalogue import ACTION_SEND, PREFIX
 from schemas.errors import FieldProblem, InvalidEventError
 from schemas.events import Event
@@ -85,6 +86,8 @@ class AllowLists:
             return self._choices(options_of(event))
         if event.type in ACTIONS:
             action, at = event.data["params"]["action"], "data.params.action"
+            if action["type"] == APPROVAL_DECIDE:
+                return []  # always allowed: whoever decides looks at its payload
             return self._action(action["type"], action.get("payload"), f"{at}.type", f"{at}.payload")
         if event.type == ACTION_SEND and (effect := event.data.get("effect")):
             return self._action(effect["name"], effect.get("data"), "data.effect.name", "data.effect.data")

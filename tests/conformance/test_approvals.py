@@ -8,16 +8,19 @@ import pytest
 from agents import Agent, FunctionTool, function_tool
 from sqlalchemy import select
 
+from schemas.actions import APPROVAL_DECIDE
 from schemas.chatkit import AssistantMessageItem, ThreadItemReplacedEvent, WidgetItem
 from schemas.events import Event
 from schemas.outcome import Done
 from tests.builders import create_event, message_event, request_event
 from tests.conformance.chats import Chat
+from workers.agents.card_tools import card_tools
 from workers.agents.durable_tools import idempotency_key, once
 from workers.agents.ports import ToolContext
 from workers.agents.responder import AgentResponder
 from workers.agents.team import Team
-from workers.chat.approval_cards import APPROVED, DECIDE, REJECTED, TOO_OLD
+from workers.allow_lists import ANY_ACTION
+from workers.chat.approval_cards import APPROVED, REJECTED, TOO_OLD
 from workers.chat.approvals import EXPIRED, GONE, NOT_NOW
 from workers.chat.database import Database
 from workers.chat.tables import approvals as table
@@ -92,7 +95,7 @@ def shop(database: Database) -> Shop:
 def decision(event: Event, card: WidgetItem, *, approve: bool = True, **attributes: Any) -> Event:
     """The click on a button, as the page sends it."""
     payload = next(child for child in buttons(card) if child["payload"]["approve"] is approve)["payload"]
-    action = {"type": DECIDE, "payload": payload}
+    action = {"type": APPROVAL_DECIDE, "payload": payload}
     params = {"thread_id": event.thread_id, "item_id": card.id, "action": action}
     return request_event("threads.custom_action", params, **attributes)
 
@@ -255,19 +258,35 @@ async def test_nobody_but_the_owner_of_the_thread_decides(shop: Shop, attributes
     assert row.decided_by is None
 
 
-async def test_an_approval_is_decided_in_its_own_thread_alone(shop: Shop) -> None:
+async def test_an_approval_is_decided_by_its_own_card_alone(shop: Shop) -> None:
     event = await shop.asks()
     card = await shop.card(event)
-    shop.plays([words("hello")])
-    other = await shop.chat.thread("hello")
-    params = {"thread_id": other.thread_id, "action": {"type": DECIDE, "payload": buttons(card)[0]["payload"]}}
-    own = await shop.asks()  # a widget of that thread must be named
-    params["item_id"] = (await shop.card(own)).id
-    params["thread_id"] = own.thread_id
+    other = await shop.asks()
     shop.plays()
-    assert await shop.chat.run(request_event("threads.custom_action", params)) == Done()
+    action = {"type": APPROVAL_DECIDE, "payload": buttons(card)[0]["payload"]}
+    elsewhere = {"thread_id": other.thread_id, "item_id": (await shop.card(other)).id, "action": action}
+    nowhere = {"thread_id": event.thread_id, "action": action}
+    for params in (elsewhere, nowhere):
+        with pytest.raises(PermanentError, match="it must come from the card that asks"):
+            await shop.chat.run(request_event("threads.custom_action", params))
     assert shop.effects == []
-    assert GONE in await shop.text(own)
+
+
+async def test_no_agent_puts_a_consent_behind_a_button_or_changes_the_card_that_asks(shop: Shop) -> None:
+    event = await shop.asks()
+    asking = await shop.card(event)
+    payload = {"approval": asking.id, "approve": True}
+    button = {"button_label": "Nice", "button_action": APPROVAL_DECIDE, "button_payload": payload}
+    bait = Call("show_card", {"title": "A picture", "lines": [], **button})
+    change = Call("update_card", {"card_id": asking.id, "title": "A picture", "lines": []})
+    model = StepModel([bait], [change], [words("well")])
+    agent = Agent[Any](name="first", model=model, tools=[*card_tools(ANY_ACTION)])
+    shop.chat.responder = AgentResponder(Team((agent,)))  # type: ignore[assignment]  # the real one
+    assert await shop.chat.run(message_event(str(event.thread_id), "show me a picture")) == Done()
+    assert await shop.card(event) == asking
+    told = json.dumps(model.inputs[-1], default=str)
+    assert "belongs to the system" in told
+    assert "card_id names no card" in told
 
 
 async def test_a_decision_that_comes_too_late_says_so(shop: Shop) -> None:
@@ -368,7 +387,7 @@ async def test_arguments_cannot_look_like_others_than_they_are(shop: Shop) -> No
 async def test_an_action_that_is_no_decision_is_refused(shop: Shop, payload: Any) -> None:
     event = await shop.asks()
     card = await shop.card(event)
-    action = {"type": DECIDE, "payload": payload}
+    action = {"type": APPROVAL_DECIDE, "payload": payload}
     params = {"thread_id": event.thread_id, "item_id": card.id, "action": action}
     with pytest.raises(PermanentError, match=r"approval\.decide: its payload must be"):
         await shop.chat.run(request_event("threads.custom_action", params))

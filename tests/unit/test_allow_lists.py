@@ -104,6 +104,10 @@ def test_a_schema_that_points_elsewhere_fetches_nothing_and_refuses() -> None:
     assert "outside of it" in problem.message
 
 
+def test_a_decision_about_an_approval_is_let_through_whatever_is_listed() -> None:
+    lists(actions={}).check(acting("approval.decide", {"approval": "apr_1", "approve": True}))
+
+
 def test_an_empty_list_allows_no_action() -> None:
     assert "allows none" in str(problems(lists(actions={}), acting("highlight", {})))
 

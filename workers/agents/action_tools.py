@@ -6,6 +6,7 @@ from typing import Any
 
 from agents import FunctionTool, function_tool
 
+from schemas.actions import APPROVAL_DECIDE
 from schemas.chatkit import ClientEffectEvent
 from schemas.sessions import ISSUED_EFFECT
 from workers.agents.durable_tools import call_key
@@ -18,8 +19,9 @@ from workers.streams.outcomes import Reported, action_id_of
 LONGEST_WAIT_SECONDS = 30
 MOST_BYTES = 16 * 1024
 MOST_NAME = 200
-RESERVED = frozenset({ISSUED_EFFECT, "session", "reauthenticate"})
-"""Effects of the system: a model that is talked into sending one must not sign a page in or out."""
+RESERVED = frozenset({ISSUED_EFFECT, "session", "reauthenticate", APPROVAL_DECIDE})
+"""Effects and actions of the system: a model that is talked into sending one must not sign a page in or out, nor put
+the consent to something else behind a button."""
 
 
 def send_custom_action(pages: PageAccess) -> FunctionTool:

@@ -7,6 +7,7 @@ from agents import FunctionTool, function_tool
 from chatkit.store import NotFoundError
 from chatkit.widgets import DynamicWidgetRoot
 
+from schemas.actions import APPROVAL_PREFIX
 from schemas.chatkit import ThreadItemDoneEvent, ThreadItemReplacedEvent, WidgetItem
 from workers.agents.action_tools import refused
 from workers.agents.failures import report_failure
@@ -116,6 +117,8 @@ def card(
 async def _shown(wrapper: ToolContext, card_id: str) -> WidgetItem | None:
     """A card of this thread."""
     context = wrapper.context
+    if card_id.startswith(APPROVAL_PREFIX):
+        return None  # what a user is asked to approve, and what was decided, is not for agents to change
     try:
         item = await context.store.load_item(context.thread.id, card_id, context.request_context)
     except NotFoundError:

@@ -6,10 +6,8 @@ from typing import Any
 
 from chatkit.widgets import DynamicWidgetRoot
 
+from schemas.actions import APPROVAL_DECIDE
 from schemas.chatkit import WidgetItem
-
-DECIDE = "approval.decide"
-"""Type of the action that the card's buttons send; its payload is `{"approval": id, "approve": true or false}`."""
 
 QUESTION = "May this be done?"
 APPROVED, REJECTED, TOO_OLD = "Approved.", "Rejected.", "It was not decided in time."
@@ -53,5 +51,5 @@ def _text(text: str, **style: str) -> dict[str, Any]:
 
 
 def _button(label: str, approval_id: str, *, approve: bool) -> dict[str, Any]:
-    action = {"type": DECIDE, "payload": {"approval": approval_id, "approve": approve}, "handler": "server"}
+    action = {"type": APPROVAL_DECIDE, "payload": {"approval": approval_id, "approve": approve}, "handler": "server"}
     return {"type": "Button", "label": label, "style": "primary" if approve else "secondary", "onClickAction": action}

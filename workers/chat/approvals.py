@@ -1,15 +1,14 @@
 """Consent in the thread: a run that needs it is kept with the turn's last commit, and goes on when its user decides."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from chatkit.agents import AgentContext
-from chatkit.store import NotFoundError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from schemas.actions import APPROVAL_PREFIX
 from schemas.chatkit import (
     AssistantMessageContent,
     AssistantMessageItem,
@@ -68,7 +67,7 @@ class Approvals:
         if asked is None:
             return None
         with context.id_scope("approval"):
-            approval_id = context.next_id("message")
+            approval_id = APPROVAL_PREFIX + context.next_id("message").rpartition("_")[2]
         row = Approval(approval_id, asked.state, self.now(), decided_by=None, approved=None)
         self.store.with_commit(
             lambda connection, insert: approval_rows.ask(
@@ -79,25 +78,26 @@ class Approvals:
         return ThreadItemDoneEvent(item=card)
 
     async def decide(
-        self, thread: ThreadMetadata, payload: Any, context: TurnContext
+        self, thread: ThreadMetadata, payload: Any, sender: WidgetItem | None, context: TurnContext
     ) -> AsyncIterator[ThreadStreamEvent]:
         """Carry a decision out, once: one that another event has made is told, and nothing runs.
 
         Raises:
-            PermanentError: the action's payload is not that of a decision.
+            PermanentError: the action's payload is not that of a decision, or it comes from another card than the one
+                that asks: what its button says may be anything.
         """
         decision = _read(payload)
+        if sender is None or sender.id != decision.approval:
+            raise PermanentError("approval.decide: it must come from the card that asks", kind="WrongAction")
         found = await self.store.read(
             lambda connection: approval_rows.find(connection, context.owner, thread.id, decision.approval)
         )
         if found is None:
             yield _says(GONE, thread, context)
             return
-        card = await self._card(thread, found.id, context)
         if (closed := self._closed(found, context)) is not None:
             said, mark = closed
-            if card is not None:
-                yield ThreadItemReplacedEvent(item=decided_card(card, mark))
+            yield ThreadItemReplacedEvent(item=decided_card(sender, mark))
             yield _says(said, thread, context)
             return
         approve = decision.approve if found.approved is None else found.approved
@@ -106,8 +106,7 @@ class Approvals:
         if answer is None:
             yield _says(NOT_NOW, thread, context)
             return
-        if card is not None:
-            yield ThreadItemReplacedEvent(item=decided_card(card, APPROVED if approve else REJECTED))
+        yield ThreadItemReplacedEvent(item=decided_card(sender, APPROVED if approve else REJECTED))
         # Before anything runs the decision is stored, for this event alone: whatever becomes of it, another click runs
         # nothing, and this event goes on from its journal.
         self.store.with_commit(
@@ -130,12 +129,6 @@ class Approvals:
             return f"You have {done} this before; nothing was done once more.", mark
         if found.decided_by is None and self.now() - found.asked_at > self.ttl:
             return EXPIRED, TOO_OLD
-        return None
-
-    async def _card(self, thread: ThreadMetadata, item_id: str, context: TurnContext) -> WidgetItem | None:
-        with suppress(NotFoundError):
-            item = await self.store.load_item(thread.id, item_id, context)
-            return item if isinstance(item, WidgetItem) else None
         return None
 
 

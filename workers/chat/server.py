@@ -11,6 +11,7 @@ from chatkit.errors import BaseStreamError
 from chatkit.server import ChatKitServer, NonStreamingResult, StreamingResult
 from chatkit.types import AudioInput, TranscriptionResult, is_streaming_req
 
+from schemas.actions import APPROVAL_DECIDE
 from schemas.chatkit import (
     Action,
     HiddenContextItem,
@@ -25,7 +26,6 @@ from schemas.chatkit import (
     WidgetItem,
     request_adapter,
 )
-from workers.chat.approval_cards import DECIDE
 from workers.chat.approvals import Approvals
 from workers.chat.context import TurnContext
 from workers.chat.ports import ActionHandlers, Responder, Transcriber
@@ -118,7 +118,7 @@ class WorkerChatServer(CachedServer):
         Without a handler the widget stays as it is and the agents learn of the action with the next message: the page
         waits for this one answer, and would show nothing else of theirs.
         """
-        if action.type == DECIDE:
+        if action.type == APPROVAL_DECIDE:
             raise NotImplementedError("what follows a decision is streamed")
         if action.type not in self._actions:
             await self._note(thread, action, sender, context)
@@ -187,9 +187,9 @@ class WorkerChatServer(CachedServer):
         self, thread: ThreadMetadata, action: Action[str, Any], sender: WidgetItem | None, context: TurnContext
     ) -> AsyncIterator[ThreadStreamEvent]:
         """Ask the action's handler; without one, tell the agents."""
-        if action.type == DECIDE:
+        if action.type == APPROVAL_DECIDE:
             self._turn_store.restore(thread)
-            return self._approvals.decide(thread, action.payload, context)
+            return self._approvals.decide(thread, action.payload, sender, context)
         handler = self._actions.get(action.type)
         if handler is not None:
             return handler(thread, action, sender, context)
