@@ -24,10 +24,11 @@ OWN_TOOLS = frozenset(
     {
         *(TO_INTEGRATION, TO_UI, TO_SERVICES),
         *("get_turn_context", "set_thread_title", "set_thread_status", "send_custom_action", "look_up_record"),
+        *("generate_client_secret", "refresh_client_token", "get_session_state", "note_for_later", "update_card"),
         *("show_card", "show_notice", "show_progress", "ask_user", "call_client_tool"),
     }
 )
-"""What the script knows how to use. Any other tool or handoff is of a plug-in."""
+"""The tools and handoffs of the project's own agents. Any other tool or handoff is of a plug-in."""
 
 NO_TOPIC = frozenset({"transfer", "to", "agent", "get", "set", "show", "the", "a", "of"})
 STRUCTURED_ANSWER = re.compile(r"^- .*\?: (?!unanswered|skipped)(.+)$", re.MULTILINE)
