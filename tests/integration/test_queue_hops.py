@@ -80,7 +80,6 @@ async def world(redis_url: str, database_url: str, provider: FakeProvider, **set
     given = {
         "OPENAI_BASE_URL": provider.base_url,
         "OPENAI_API_KEY": "sk-of-no-value",
-        "CHATKIT_LEASE_TTL": "2",
         **settings,
     }
     broker = given.pop("broker_url", None)
@@ -131,7 +130,8 @@ async def test_a_worker_that_is_killed_on_the_way_to_the_next_queue_costs_no_cal
     redis_url: str, sqlite_url: str, provider: FakeProvider, point: str
 ) -> None:
     event = question()
-    async with world(redis_url, sqlite_url, provider, CHATKIT_ROUTES=BY_QUEUE) as there:
+    settings = {"CHATKIT_ROUTES": BY_QUEUE, "CHATKIT_LEASE_TTL": "3"}
+    async with world(redis_url, sqlite_url, provider, **settings) as there:
         environment = there.deployment.environment | {"CHATKIT_FAILPOINTS": f"{point}=kill"}
         # in an interpreter of its own: fail points are read when it starts
         killed = WorkerProcess(environment=environment, options=["-Q", INTERACTIVE], fresh=True)
