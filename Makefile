@@ -38,6 +38,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy deploy/examples/*.py
 	$(BIN)/lint-imports
 
 # Tests mostly wait (for leases, restarts, processes), so more of them run at once than there are cores; a file stays

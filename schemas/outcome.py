@@ -69,6 +69,7 @@ class ReleaseReason(StrEnum):
 
     SHUTDOWN = "shutdown"
     LEASE_LOST = "lease_lost"
+    HANDOFF = "handoff"
 
 
 class DeadReason(StrEnum):
@@ -136,9 +137,13 @@ class Parked:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Given back unfinished, for another worker to take up at once; no attempt is spent."""
+    """Given back unfinished, for another worker to take up at once; no attempt is spent.
+
+    `queue`: the one that wakes it from now on; None: the same as before.
+    """
 
     reason: ReleaseReason
+    queue: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ def published(name: str, thread: str = THREADS[0]) -> Event:
 
 EVENTS = {published(name).event_id: name for name in NAMES}
 LANES = tuple(published("e0", thread).lane for thread in THREADS)
-PAUSE = Paused("queue", QUEUE)
+PAUSE = Paused("tenant", "acme")
 PER_LANE, WAITING, MAX_DEAD, SHARDS = 4, 12, 2, 2
 
 STEPS = ("", "r0", "t0:call")
@@ -74,6 +74,7 @@ outcomes: st.SearchStrategy[Outcome | str] = st.sampled_from(
         Cancelled(CancelReason.USER),
         Parked(ParkReason.RATE_LIMIT, timedelta(seconds=2)),
         Released(ReleaseReason.SHUTDOWN),
+        Released(ReleaseReason.HANDOFF, "chatkit.agent.other"),
         "retry",
         "dead",
     ]

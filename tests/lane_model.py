@@ -63,6 +63,7 @@ class ModelEvent:
     lives: int = 1
     is_turn: bool = False
     failures: int = 0
+    hops: int = 0
     settled: tuple[str, Settled] | None = None
 
     @property
@@ -204,6 +205,8 @@ class LaneModel:
             cancelled=event.cancel,
             journaled=bool(event.journal),
             redriven=event.lives > 1,
+            queue=event.queue,
+            hops=event.hops,
         )
 
     def renew(self, lease: Lease) -> RenewResult:
@@ -231,12 +234,14 @@ class LaneModel:
         lease, outcome = settlement.lease, settlement.outcome
         event = self.events[lease.event_id]
         if event.settled is not None and event.settled[0] == lease.token:
-            return event.settled[1]
+            said = event.settled[1]
+            return Settled(said.state, self.wake(said.wake.event_id) if said.wake else None)
         lane = self.held_lane(lease)
         if lane is None:
             self.shard(event.lane).fenced += 1
             return SettleRefused()
-        if event.cancel is not None:
+        hop = outcome.queue if isinstance(outcome, Released) else None
+        if event.cancel is not None and hop is None:
             frames = settlement.final_frames if state_after(settlement) is EventState.CANCELLED else ()
             answer = self.end(event, EventState.CANCELLED, event.cancel, frames)
         elif isinstance(outcome, Retry | Parked | Released):
@@ -259,6 +264,8 @@ class LaneModel:
             event.attempt, event.deaths = event.attempt + 1, 0
             event.failures += 1
         if isinstance(settlement.outcome, Released):
+            if settlement.outcome.queue is not None:
+                event.queue, event.hops = settlement.outcome.queue, event.hops + 1
             lane.alarm_ms = self.now_ms + FIRST_GRACE_MS
             return Settled(event.state, self.wake(event.id))
         return Settled(event.state, None)
@@ -303,6 +310,7 @@ class LaneModel:
         event.state, event.attempt, event.deaths, event.due_ms = EventState.QUEUED, 1, 0, 0
         event.accepted_ms, event.started, event.cancel, event.settled = self.now_ms, False, None, None
         event.lives += 1
+        event.hops = 0
         lane = self.lanes.setdefault(event.lane, ModelLane())
         others = [self.events[id_] for id_ in lane.waiting]
         place = [not other.started and other.acceptance > event.acceptance for other in others]

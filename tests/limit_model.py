@@ -95,6 +95,8 @@ class LimitModel:
     open_until: int = 0
     open_for: int = 0
     probe: str | None = None
+    numbers: dict[str, int] = field(default_factory=dict)
+    """Of events that another queue goes on with."""
     exact: bool = True
     """Whether every number so far was a whole one: then there is no doubt at the very moment of a boundary."""
 
@@ -158,8 +160,11 @@ class LimitModel:
         return rate.wait(self.now, 1) if rate is not None else -math.inf
 
     def new_ticket(self, name: str) -> Ticket:
-        self.seq += 1
-        ticket = Ticket(name, self.seq, 0)
+        number = self.numbers.pop(name, None)
+        if number is None:
+            self.seq += 1
+            number = self.seq
+        ticket = Ticket(name, number, 0)
         ticket.tokens = self.estimate(ticket)
         return ticket
 
@@ -213,10 +218,12 @@ class LimitModel:
         self.exact &= used == int(used)
         self.requests.give_back((ticket.calls - calls) * self.requests.unit(self.factor))
         self.tokens.give_back((ticket.charged - used) * self.tokens.unit(self.factor))
-        if calls == 0 or verdict in ("rate_limited", "deferred"):
+        if calls == 0 or verdict in ("rate_limited", "deferred", "handed_over"):
             self.give_back_shares(ticket)
         self.judge(ticket, verdict, said_ms)
-        if verdict == "ok" and measured:
+        if verdict == "handed_over":
+            self.numbers[name] = ticket.number
+        if verdict in ("ok", "handed_over") and measured:
             value = tokens / measured
             self.learned = kept(value if self.learned == 0 else self.learned + MEMORY * (value - self.learned))
         if verdict in ("rate_limited", "deferred"):
@@ -226,7 +233,7 @@ class LimitModel:
     def judge(self, ticket: Ticket, verdict: Verdict, said_ms: int) -> None:
         """What a verdict does to the circuit and the ceiling."""
         probing, self.probe = self.probe == ticket.name, None if self.probe == ticket.name else self.probe
-        if verdict in ("ok", "rate_limited"):
+        if verdict in ("ok", "handed_over", "rate_limited"):
             self.fails = 0
             if probing:
                 self.open_until = self.open_for = 0

@@ -8,10 +8,10 @@ from celery import Celery, signals
 
 from workers import tasks
 from workers.broker import queues, transport_options
-from workers.dispatch import QUEUE_INTERACTIVE
 from workers.errors import SettingsError
 from workers.ingest.install import install as install_ingest
 from workers.pool import current_loop, on_loop_start, on_loop_stop, shut_down
+from workers.routing import QUEUE_INTERACTIVE
 from workers.runtime import WorkerProcess
 from workers.settings import Settings, load_settings
 from workers.telemetry.worker import install as install_telemetry
@@ -65,15 +65,15 @@ def running_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def read_settings() -> Settings:
-    """The settings; a wrong one ends the process with its one line, since `celery -A` would show a traceback."""
+def app_of_settings() -> Celery:
+    """The app; a wrong setting ends the process with its one line, since `celery -A` would show a traceback."""
     try:
-        return load_settings()
+        return make_app(load_settings())
     except SettingsError as error:
         sys.exit(str(error))
 
 
-app = make_app(read_settings())
+app = app_of_settings()
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]  # Celery has no types

@@ -7,7 +7,7 @@ from celery import Celery
 from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 
-from workers.dispatch import QUEUES
+from workers.plugins import router_of
 from workers.settings import Settings
 from workers.tls import tls_options
 
@@ -47,7 +47,7 @@ def queues(settings: Settings) -> list[Queue]:
     exchange = Exchange("chatkit.tasks", type="direct")  # type: ignore[no-untyped-call]  # kombu has no types
     return [
         Queue(name, exchange, routing_key=name, queue_arguments=arguments)  # type: ignore[no-untyped-call]  # same
-        for name in QUEUES
+        for name in router_of(settings).queues
     ]
 
 

@@ -1,4 +1,4 @@
-"""Event type -> queue, policies and handler, as data."""
+"""Event type -> policies and handler, as data."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 from schemas.chatkit import TURN_REQUESTS
 from schemas.errors import WorkersError
-from schemas.events import PREFIX, Event
+from schemas.events import PREFIX
 from schemas.outcome import Cancelled, Outcome
 from workers.clock import utc_now
 from workers.policies.compose import Handler, Judge, Policy, compose
@@ -21,14 +21,6 @@ from workers.policies.session import SessionPolicy, Sessions
 from workers.policies.worker_lost import Quarantine, WorkerLostPolicy
 from workers.setting_types import TaskPolicy
 from workers.settings import Settings
-
-QUEUE_INGEST = "chatkit.events"
-QUEUE_INTERACTIVE = "chatkit.interactive"
-QUEUE_BACKGROUND = "chatkit.background"
-AGENT_QUEUES = ("chatkit.agent.ui_coordination", "chatkit.agent.service_orchestrator")
-QUEUES = (QUEUE_INGEST, QUEUE_INTERACTIVE, QUEUE_BACKGROUND, *AGENT_QUEUES)
-"""Every queue that a worker consumes unless `-Q` says otherwise."""
-
 
 TASK_POLICIES: dict[str, TaskPolicy] = {
     # the caller waits for the one JSON answer, so neither a long row of retries nor a late answer helps anybody
@@ -63,11 +55,6 @@ def numbers_of(type_: str, settings: Settings) -> Numbers:
     return Numbers(**numbers)
 
 
-def queue_of(event: Event) -> str:
-    """The queue that wakes the event's lane."""
-    return QUEUE_BACKGROUND if event.priority == "background" or not event.needs_turn else QUEUE_INTERACTIVE
-
-
 class Dispatcher:
     """Gives each delivery the policies of its type and the handler that runs it."""
 
@@ -80,12 +67,13 @@ class Dispatcher:
         quarantine: Quarantine | None = None,
         now: Callable[[], datetime] = utc_now,
         sessions: Sessions | None = None,
+        more: Sequence[Policy] = (),
     ) -> None:
         """`limits` are asked before every turn; without them a turn uses the model as it likes. `quarantine` runs the
         events that may have killed workers. `sessions` say which were revoked while their turns waited; the handler of
-        what is no turn asks them itself, a batch at a time."""
+        what is no turn asks them itself, a batch at a time. `more` are policies of plug-ins."""
         self._settings, self._now, self._sessions = settings, now, sessions
-        self._limits, self._quarantine = limits, quarantine
+        self._limits, self._quarantine, self._more = limits, quarantine, more
         self._turns, self._light = turns, light
         self._stacks: dict[str, list[Policy]] = {}
         self._judges: dict[str, list[Callable[[Delivery], Outcome | None]]] = {}
@@ -108,6 +96,7 @@ class Dispatcher:
         - Worker lost: an event that kills workers is given up, or runs elsewhere, before anything looks at it again.
         - Deadline: a stale event is dropped before it can fail, and what waits inside waits no longer.
         - Filter: what is not to be processed never meets a limit or spends an attempt.
+        - Those of plug-ins, in their order.
         - Retry: it decides about each failure of what is inside it.
         - Session, of turns only: what was sent in a session that was revoked meanwhile reserves nothing and is not run.
         - Rate limit, of turns only: innermost, so that nothing is reserved for what does not run, and what was reserved
@@ -146,6 +135,7 @@ class Dispatcher:
             WorkerLostPolicy(self._quarantine),
             DeadlinePolicy(self._now, timedelta(seconds=numbers.deadline) if numbers.deadline else None),
             FilterPolicy(patterns.allow, patterns.deny),
+            *self._more,
             RetryPolicy(backoff, numbers.max_attempts),
             *([SessionPolicy(self._sessions)] if turn and self._sessions is not None else []),
             *([RateLimitPolicy(self._limits)] if turn and self._limits is not None else []),

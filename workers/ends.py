@@ -10,7 +10,6 @@ from datetime import timedelta
 
 from schemas.outcome import DeadLettered, DeadReason, EventState, Outcome, Parked, ParkReason
 from schemas.records import DeadLetter
-from workers.dispatch import queue_of
 from workers.lanes.connection import STATE_ERRORS
 from workers.lanes.floods import FLOODING, Floods
 from workers.lanes.pauses import Paused, Pauses
@@ -82,7 +81,7 @@ class Ends:
 
     async def note(self, settled: Iterable[tuple[Delivery, Outcome, EventState]]) -> None:
         """Events have been settled; the state is what became of each."""
-        refused: list[tuple[Delivery, str]] = []
+        refused: list[Delivery] = []
         signed_in: set[Owner] = set()
         dying: set[str] = set()
         left: list[str] = []
@@ -97,7 +96,7 @@ class Ends:
             if state.ended and _may_stand_in_line(delivery, outcome):
                 left.append(delivery.event.event_id)
             if isinstance(outcome, Parked) and outcome.reason is ParkReason.AUTHENTICATION:
-                refused.append((delivery, queue_of(delivery.event)))
+                refused.append(delivery)
             elif type_ == SESSION_START:
                 signed_in.add(Owner(delivery.event.tenant, delivery.event.userid))
         self._leave_line(left)
@@ -112,13 +111,13 @@ class Ends:
                 kind = (letter.error or "").partition(":")[0] if letter.reason is DeadReason.BUG else None
                 tell_of_dead_letter(letter.id, letter.type or "none", letter.reason, kind)
 
-    async def _see_to_sign_ins(self, refused: Sequence[tuple[Delivery, str]], signed_in: Collection[Owner]) -> None:
+    async def _see_to_sign_ins(self, refused: Sequence[Delivery], signed_in: Collection[Owner]) -> None:
         """Fails open: the alarms of those that wait stand behind it."""
         try:
             if refused and await self._sign_ins.wait(refused):
-                event = refused[0][0].event
+                event = refused[0].event
                 log.error("sign_in_refused", extra={"event_id": event.event_id, "tenant": event.tenant})
-            owners = {Owner(delivery.event.tenant, delivery.event.userid) for delivery, _ in refused}
+            owners = {Owner(delivery.event.tenant, delivery.event.userid) for delivery in refused}
             wakes = await self._sign_ins.missed(owners) if owners else []
             wakes += await self._sign_ins.signed_in(signed_in) if signed_in else []
             if wakes:

@@ -5,6 +5,7 @@ schemas.errors.WorkersError
 ├── PublishError             a publisher could not hand an event over
 ├── LeaseLostError           another worker holds the lane now: stop, write nothing
 ├── CancelRequestedError     the user stopped the turn
+├── HandedOverError          a handoff goes on in another queue: stop here, go on there from the journal
 ├── NotFoundError            no such thread, item, event (or it belongs to somebody else)
 ├── CallError                a model or a service behind us failed
 │   ├── TransientError       time-out, connection, 408, 409, 5xx: retry with backoff
@@ -48,6 +49,16 @@ class CancelRequestedError(WorkersError):
     """The user stopped the turn."""
 
     reason = "cancelled"
+
+
+class HandedOverError(WorkersError):
+    """The turn was handed over to an agent that has a queue of its own: whoever takes it up there goes on."""
+
+    reason = "handoff"
+
+    def __init__(self, agent: str, queue: str) -> None:
+        super().__init__(f"{agent} goes on in {queue}")
+        self.queue = queue
 
 
 class NotFoundError(WorkersError):

@@ -129,6 +129,8 @@ def line_of(delivery: Delivery) -> bytes:
         "accepted_at": delivery.accepted_at.isoformat(),
         "journaled": delivery.journaled,
         "redriven": delivery.redriven,
+        "queue": delivery.queue,
+        "hops": delivery.hops,
     }
     return json.dumps(record).encode() + b"\n"
 

@@ -205,5 +205,7 @@ def delivery_of(begun: Begun, event: Event) -> Delivery:
         accepted_at=begun.accepted_at,
         journaled=begun.journaled,
         redriven=begun.redriven,
+        queue=begun.queue,
+        hops=begun.hops,
         stop=StopSignal(begun.cancelled),
     )

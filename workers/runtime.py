@@ -13,7 +13,7 @@ from typing import Any
 
 from workers.agents.addresses import Addresses, Hosts
 from workers.agents.models import build_model
-from workers.agents.ports import PageAccess
+from workers.agents.ports import PageAccess, ServiceDirectory
 from workers.agents.responder import AgentResponder
 from workers.agents.services import load_services
 from workers.agents.team import Team, build_team
@@ -28,7 +28,7 @@ from workers.chat.session_events import SessionEvents
 from workers.chat.take_back import TakeBack
 from workers.chat.turn import TurnHandler
 from workers.clock import utc_now
-from workers.dispatch import Dispatcher, numbers_of, queue_of
+from workers.dispatch import Dispatcher, numbers_of
 from workers.ends import Ends
 from workers.errors import DatabaseError, SettingsError
 from workers.ingest.admission import Admission
@@ -51,8 +51,10 @@ from workers.limits.limiter import Limiter
 from workers.limits.models import Models
 from workers.limits.usher import Usher
 from workers.operator_cancel import OperatorCancel
+from workers.plugins import Plugins, load_plugins, router_of
 from workers.policies.filter import FilterPolicy
 from workers.quarantine import Quarantine
+from workers.routing import Router
 from workers.runner import EventRunner
 from workers.sessions.asked import AskedSessions
 from workers.sessions.deployment import minter_of, open_provider, revocations_of, store_of
@@ -91,6 +93,8 @@ class Core:
     """What workers and gateways share."""
 
     settings: Settings
+    plugins: Plugins
+    router: Router
     keys: Keys
     state: State
     lanes: Lanes
@@ -124,6 +128,7 @@ class GatewayParts:
 
     settings: Settings
     allowed: AllowLists
+    router: Router
     state: State
     lanes: Lanes
     limiter: Limiter
@@ -143,6 +148,7 @@ class GatewayParts:
 @asynccontextmanager
 async def open_core(settings: Settings, app: Any) -> AsyncIterator[Core]:
     """Connect to the state and the database. `app` is the Celery app that wake-ups are sent with."""
+    plugins, router = load_plugins(settings.plugins), router_of(settings)
     async with AsyncExitStack() as stack:
         state = connect(settings.state_url)
         stack.push_async_callback(state.aclose)
@@ -153,7 +159,7 @@ async def open_core(settings: Settings, app: Any) -> AsyncIterator[Core]:
         stack.push_async_callback(database.close)
         waker = CeleryWaker(app)
         stack.callback(waker.close)
-        yield Core(settings, keys_of(settings), state, lanes, database, waker, app)
+        yield Core(settings, plugins, router, keys_of(settings), state, lanes, database, waker, app)
 
 
 @contextmanager
@@ -170,7 +176,7 @@ async def turn_runtime(
     core: Core, quarantine: Quarantine | None = None, *, give_up: GiveUp = lambda: None
 ) -> AsyncIterator[TurnParts]:
     """Everything that runs deliveries."""
-    settings, lanes = core.settings, core.lanes
+    settings, plugins, lanes = core.settings, core.plugins, core.lanes
     async with AsyncExitStack() as stack:
         writer = FrameWriter(lanes)
         stack.push_async_callback(writer.close)
@@ -182,7 +188,6 @@ async def turn_runtime(
             model=settings.model,
             fallback=settings.fallback_model,
             others=settings.choosable_models,
-            queue_of=queue_of,
             lease=settings.lease * 3,
             on_stale=partial(refusals.note, "limits"),
             # a wait for the limits must not end a turn as one that took too long
@@ -190,7 +195,7 @@ async def turn_runtime(
         )
         stack.push_async_callback(desk.close)
         await stack.enter_async_context(running(desk.run(), "limit-desk", give_up))
-        services = load_services(settings.services)
+        services = _services(settings, plugins)
         store = store_of(settings, core.state)
         provider = await _provider_of_worker(stack, settings, store)
         pages = _pages(core, provider)
@@ -201,27 +206,48 @@ async def turn_runtime(
         for model_name in {settings.model, *filter(None, [settings.fallback_model]), *settings.choosable_models}:
             model = build_model(settings, model_name, on_headers=desk.correct)
             stack.push_async_callback(model.close)
-            teams[model_name] = build_team(model, services, pages, backends)
+            teams[model_name] = build_team(model, services, pages, backends, more=plugins.agents, tools=plugins.tools)
 
         addresses = Addresses(Hosts.of(settings.image_domains), Hosts.of(settings.link_domains))
         streams = TurnStreams(writer, core.state, core.keys)
         sessions = AskedSessions(store)
         light = LightHandler(core.database, SessionEvents(provider), sessions, EffectOutcomes(core.state, core.keys))
+        team = teams[settings.model]
         turns = TurnHandler(
             core.database,
             AgentResponder(
-                teams[settings.model],
+                team,
                 others=teams,
                 addresses=addresses,
                 window=Window(settings.context_tokens, settings.compaction),
+                queues={team.names[name]: queue for name, queue in core.router.handoff_queues.items()},
             ),
             streams,
             longest=timedelta(seconds=settings.turn_seconds),
             approval_ttl=timedelta(seconds=settings.approval_ttl),
+            actions=plugins.actions,
+            transcriber=plugins.transcriber,
+            route=core.router.route,
+            handlers=plugins.handlers,
             on_stale=partial(refusals.note, "store"),
         )
-        dispatcher = Dispatcher(settings, turns, LightTurn(light, streams), desk, quarantine, sessions=sessions)
+        dispatcher = Dispatcher(
+            settings,
+            turns,
+            LightTurn(light, streams),
+            desk,
+            quarantine,
+            sessions=sessions,
+            more=plugins.policies,
+        )
         yield TurnParts(dispatcher, light, streams, desk)
+
+
+def _services(settings: Settings, plugins: Plugins) -> ServiceDirectory:
+    """Those of the setting, else of a plug-in, else the samples."""
+    if settings.services is None and plugins.services is not None:
+        return plugins.services()
+    return load_services(settings.services)
 
 
 async def _provider_of_worker(stack: AsyncExitStack, settings: Settings, store: SessionStore) -> SessionProvider | None:
@@ -270,7 +296,7 @@ async def worker_runtime(core: Core, *, give_up: GiveUp = lambda: None) -> Async
             leave_line=turns.desk.forget,
         )
         rounds = LightRounds(lanes, core.waker, light, dispatcher, settler, utc_now, settings.lease, ends)
-        intake = Intake(lanes, core.waker, rounds, queue_of, _usher(core).to_wake)
+        intake = Intake(lanes, core.waker, rounds, core.router.queue_of, _usher(core).to_wake)
         for task in await intake.start():
             task.add_done_callback(partial(_report, give_up))
         stack.push_async_callback(intake.close)
@@ -310,6 +336,7 @@ async def gateway_runtime(core: Core) -> AsyncIterator[GatewayParts]:
         yield GatewayParts(
             settings=settings,
             allowed=AllowLists.of(settings),
+            router=core.router,
             state=core.state,
             lanes=core.lanes,
             limiter=Limiter(core.state, core.keys),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +97,41 @@ class Limits(BaseModel):
     models: dict[str, ModelLimits] = Field(default_factory=dict)
     tenants: dict[str, TenantLimits] = Field(default_factory=dict)
     users: dict[str, UserLimits] = Field(default_factory=dict)
+
+
+ROUTES_FORM = (
+    '{"rules": [{"type": "threads.custom_action", "data": {"params.action.type": "order.*"}, "agent": '
+    '"service_orchestrator", "queue": "chatkit.background"}, {"type": …, "handler": …}], "handoffs": '
+    '{"service_orchestrator": "queue", "*": "process"}}, or the path of a file that holds it'
+)
+
+
+class RouteRule(BaseModel):
+    """What to do with the events that it fits, by shell-style patterns on the type and on values of `data`, which are
+    named by dotted paths (`params.action.type`, `params.input.content.0.text`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: str = "*"
+    data: dict[str, str] = Field(default_factory=dict)
+    agent: str | None = None
+    queue: str | None = None
+    handler: str | None = None
+
+    @model_validator(mode="after")
+    def _goes_somewhere(self) -> "RouteRule":
+        if self.agent is None and self.queue is None and self.handler is None:
+            raise ValueError("give at least one of agent, queue and handler")
+        if self.agent is not None and self.handler is not None:
+            raise ValueError("give either agent or handler")
+        return self
+
+
+class Routes(BaseModel):
+    """Rules, of which the first that fits an event decides; and how a handoff reaches an agent: in the process that
+    runs, or through the agent's own queue."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rules: list[RouteRule] = Field(default_factory=list)
+    handoffs: dict[str, Literal["process", "queue"]] = Field(default_factory=dict)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from datetime import timedelta
 from difflib import get_close_matches
+from fnmatch import filter as filter_names
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -27,9 +28,11 @@ from workers.setting_types import (
     FILTER_FORM,
     LIMITS_FORM,
     POLICIES_FORM,
+    ROUTES_FORM,
     Accepts,
     EventFilter,
     Limits,
+    Routes,
     TaskPolicy,
 )
 from workers.transport import HTTPS_FORM, is_safe
@@ -38,6 +41,8 @@ log = logging.getLogger(__name__)
 
 ENV_PREFIX = "CHATKIT_"
 MASK = "********"
+NAMED = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
+"""Something in a module."""
 ORIGIN = r"https://[A-Za-z0-9.-]+(:\d{1,5})?"
 DOMAIN = r"(\*|(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*)"
 DOMAINS = rf"^\s*({DOMAIN}(\s*,\s*{DOMAIN})*)?\s*$"
@@ -72,9 +77,15 @@ class Settings(BaseSettings):
         Accepts("sqlite+aiosqlite:///FILE or postgresql+asyncpg://USER@HOST/NAME"),
     ] = "sqlite+aiosqlite:///chatkit.db"
     model: str = "gpt-4.1"
-    services: Annotated[
-        str | None, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"), Accepts("module:name of what makes the services")
-    ] = None
+    services: Annotated[str | None, Field(pattern=rf"^{NAMED}$"), Accepts("module:name of what makes the services")] = (
+        None
+    )
+    plugins: Annotated[
+        str,
+        Field(pattern=rf"^{NAMED}(\s*,\s*{NAMED})*$|^$"),
+        Accepts("module:function, more than one with commas"),
+    ] = ""
+    routes: Annotated[Routes, NoDecode, Accepts(ROUTES_FORM)] = Routes()
     backends: Annotated[dict[BackendName, Backend], NoDecode, Accepts(BACKENDS_FORM)] = Field(default_factory=dict)
     fallback_model: str | None = None
     allowed_models: str = ""
@@ -159,7 +170,7 @@ class Settings(BaseSettings):
             raise ValueError("outside of this machine only HTTPS is taken")
         return value
 
-    @field_validator("limits", "event_filter", "task_policies", "actions", "backends", mode="before")
+    @field_validator("limits", "event_filter", "task_policies", "actions", "backends", "routes", mode="before")
     @classmethod
     def _json_or_file(cls, value: Any) -> Any:
         """A setting that is a JSON object, or the path of a file that holds one."""
@@ -201,6 +212,19 @@ class Settings(BaseSettings):
                     place = ".".join(map(str, error.absolute_path))
                     raise ValueError(f'"{name}" has no JSON Schema{f" at {place}" if place else ""}') from None
         return value
+
+    @field_validator("routes")
+    @classmethod
+    def _matching_types(cls, value: Routes) -> Routes:
+        """Patterns of event types, which may be written without their prefix; each has to match something."""
+        known = sorted(type_.removeprefix(TYPE_PREFIX) for type_ in event_types())
+        rules = [rule.model_copy(update={"type": rule.type.removeprefix(TYPE_PREFIX)}) for rule in value.rules]
+        for number, rule in enumerate(rules):
+            if not filter_names(known, rule.type):
+                nearest = get_close_matches(rule.type, known, n=1)
+                hint = f"; did you mean {nearest[0]}?" if nearest else ""
+                raise ValueError(f'rules.{number}.type: "{rule.type}" matches no event type{hint}')
+        return value.model_copy(update={"rules": rules})
 
     @field_validator("log_level", mode="before")
     @classmethod

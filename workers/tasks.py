@@ -49,8 +49,8 @@ def show(task: Task, verdict: Verdict) -> str:
             # Raised without publishing: the lane's alarm sends the next wake-up, under the same task id.
             seconds = delay.total_seconds()
             raise GoesOn(f"{reason}, again in {seconds:.1f} s", when=seconds)
-        case Released(reason):
-            raise GoesOn(f"released: {reason}", when=0)
+        case Released(reason, queue):
+            raise GoesOn(f"released: {reason} to {queue}" if queue else f"released: {reason}", when=0)
         case Cancelled(reason):
             request = task.request
             run_coroutine(asyncio.to_thread(tell_revoked, task.app, request.hostname, request.id, reason))

@@ -158,7 +158,7 @@ def _one_by_one(parts: Stack, events: Sequence[dict[str, Any]]) -> None:
 def _send(parts: Stack, arguments: Sequence[Any]) -> None:
     """Messages of the task `chatkit.ingest`, as another service's Celery app sends them."""
     from workers.broker import queues
-    from workers.dispatch import QUEUE_INGEST
+    from workers.routing import QUEUE_INGEST
     from workers.settings import Settings
 
     client = Celery("bench", broker=parts.broker_url, set_as_current=False)

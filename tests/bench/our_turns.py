@@ -24,9 +24,9 @@ from tests.forked import ROOT
 from workers import runtime
 from workers.agents.scripted import ScriptedModel
 from workers.broker import sending_app
-from workers.dispatch import queue_of
 from workers.lanes.records import Wake
 from workers.pool.interpreter import tune_interpreter
+from workers.routing import default_queue
 from workers.runner import EventRunner, Verdict
 from workers.settings import Settings, load_settings
 from workers.testing.model import DeltaModel
@@ -65,7 +65,7 @@ async def cpu_per_turn(turns: int, deltas: int, together: int, model: str) -> di
     async with runtime.open_core(settings, sending_app(settings)) as core, runtime.worker_runtime(core) as worker:
         await core.database.upgrade()
         events = [create_event(TEXTS[model], source="/bench") for _ in range(turns + 1)]
-        await core.lanes.accept([(event, queue_of(event)) for event in events])
+        await core.lanes.accept([(event, default_queue(event)) for event in events])
         tune_interpreter()
         await worker.runner.run(events[0].lane, events[0].event_id)  # the first one loads code
         left = iter(events[1:])

@@ -29,12 +29,13 @@ from tests.builders import create_event, delivery_of
 from workers.chat.context import TurnContext
 from workers.chat.database import Database
 from workers.chat.light import LightHandler
-from workers.chat.ports import ActionHandler, Transcriber
+from workers.chat.ports import ActionHandler, EventHandler, Transcriber
 from workers.chat.reads import Reads
 from workers.chat.store import SqlStore
 from workers.chat.turn import TurnHandler
 from workers.lanes.records import JournalStep, Owner
 from workers.policies.delivery import Delivery, Lease, StopSignal
+from workers.routing import Route
 
 AT = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001  # ChatKit's times are naive and local
 
@@ -86,8 +87,9 @@ class Recorder:
     async def journal(self, delivery: Delivery) -> dict[str, bytes]:
         return dict(self.journals[delivery.event.event_id])
 
-    async def keep(self, event_id: str, step: JournalStep) -> None:
+    async def keep(self, event_id: str, step: JournalStep) -> bool:
         self.journals[event_id][step.name] = step.entry
+        return True
 
 
 class RecordedFrames:
@@ -102,8 +104,8 @@ class RecordedFrames:
             await self._recorder.before_frame(self._event_id, len(stream), frame)
         stream.append(frame)
 
-    async def keep(self, step: JournalStep) -> None:
-        await self._recorder.keep(self._event_id, step)
+    async def keep(self, step: JournalStep) -> bool:
+        return await self._recorder.keep(self._event_id, step)
 
     async def flush(self) -> None:
         """Every frame is kept at once."""
@@ -120,6 +122,8 @@ class Chat:
         self.actions: dict[str, ActionHandler] = {}
         self.transcriber: Transcriber | None = None
         self.approval_ttl = timedelta(days=7)
+        self.route: Callable[[Event], Route] = lambda _: Route()
+        self.handlers: dict[str, EventHandler] = {}
         self.light, self.reads = LightHandler(database), Reads(database)
         self.store = SqlStore(database)
         self._epochs = iter(range(1, 1_000_000))
@@ -141,6 +145,8 @@ class Chat:
             actions=self.actions,
             transcriber=self.transcriber,
             approval_ttl=self.approval_ttl,
+            route=self.route,
+            handlers=self.handlers,
         )
 
     async def run(self, event: Event, **changes: Any) -> Outcome:

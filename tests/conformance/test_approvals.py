@@ -189,10 +189,10 @@ async def test_a_worker_that_dies_within_the_call_makes_it_again_with_the_same_k
     die_once = iter([TransientError("the worker dies here")])
     keep = shop.chat.recorder.keep
 
-    async def dying(event_id: str, step: Any) -> None:
+    async def dying(event_id: str, step: Any) -> bool:
         for error in die_once:
             raise error
-        await keep(event_id, step)
+        return await keep(event_id, step)
 
     shop.chat.recorder.keep = dying  # type: ignore[method-assign]  # the journal is not reached in time
     shop.plays()

@@ -173,13 +173,14 @@ class DyingRecorder(Recorder):
         super().__init__()
         self._left, self._after = step, after
 
-    async def keep(self, event_id: str, step: JournalStep) -> None:
+    async def keep(self, event_id: str, step: JournalStep) -> bool:
         self._left -= 1
         if self._left == 0 and not self._after:
             raise asyncio.CancelledError
-        await super().keep(event_id, step)
+        kept = await super().keep(event_id, step)
         if self._left == 0:
             raise asyncio.CancelledError
+        return kept
 
 
 def once_at(k: int) -> Callable[[str, int, bytes], Awaitable[None]]:

@@ -19,7 +19,6 @@ from schemas.errors import WorkersError
 from schemas.events import MAX_EVENT_BYTES
 from schemas.outcome import Cancelled, DeadLettered, DeadReason, Done, Outcome
 from schemas.records import DeadLetter
-from workers.dispatch import queue_of
 from workers.ingest.admission import Admission
 from workers.ingest.ingress import Ingress, connect_ingress
 from workers.ingest.install import install
@@ -32,6 +31,7 @@ from workers.lanes.records import Wake
 from workers.policies.batch import LightResult
 from workers.policies.delivery import Delivery
 from workers.policies.retry import record_of
+from workers.routing import default_queue
 from workers.settle import Settler
 
 CELERY_QUEUE = "chatkit.events"
@@ -130,7 +130,7 @@ async def ingest_stack(state_url: str, prefix: str, **bounds: int) -> AsyncItera
     )
     runs = RecordedRuns(state, prefix)
     rounds = LightRounds(lanes, runs, runs, NoPolicies(), Settler("w1"), now)
-    intake = Intake(lanes, runs, rounds, queue_of)
+    intake = Intake(lanes, runs, rounds, default_queue)
     admission = Admission(intake, lanes, worker="w1", max_event_bytes=MAX_EVENT_BYTES, now=now)
     await intake.start()
     try:

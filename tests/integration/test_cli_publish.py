@@ -16,8 +16,8 @@ from tests.cli_process import cli, settings, start
 from tests.eventually import eventually
 from tests.integration.ingest_process import ingest_process
 from tests.integration.ingest_stack import IngestStack, ingest_stack
-from workers.dispatch import queue_of
 from workers.lanes.records import Append, Begun, Settlement, Start
+from workers.routing import default_queue
 
 SHARDS = 4
 """Of the ingest stack."""
@@ -214,9 +214,9 @@ async def test_a_cancel_wakes_the_next_event_of_the_lane(redis_url: str, prefix:
     first = create_event()
     second = message_event(str(first.thread_id))
     async with ingest_stack(redis_url, prefix) as stack:
-        await stack.lanes.accept([(event, queue_of(event)) for event in (first, second)])
+        await stack.lanes.accept([(event, default_queue(event)) for event in (first, second)])
         cancelled = await cli("events", "cancel", first.event_id, env=environment(redis_url, prefix))
-        messages: Any = await stack.state.execute_command("LRANGE", queue_of(second), 0, -1)
+        messages: Any = await stack.state.execute_command("LRANGE", default_queue(second), 0, -1)
     assert (cancelled.code, cancelled.out) == (0, f"{first.event_id} cancelled\n")
     [message] = messages
     assert json.loads(message)["headers"]["id"] == second.event_id
@@ -228,7 +228,7 @@ async def test_a_cancel_does_not_fail_when_the_broker_is_away(redis_url: str, pr
     second = message_event(str(first.thread_id))
     env = environment(redis_url, prefix, broker_url=f"redis://127.0.0.1:{free_port}/0")
     async with ingest_stack(redis_url, prefix) as stack:
-        await stack.lanes.accept([(event, queue_of(event)) for event in (first, second)])
+        await stack.lanes.accept([(event, default_queue(event)) for event in (first, second)])
         cancelled = await cli("events", "cancel", first.event_id, env=env)
     assert (cancelled.code, cancelled.out) == (0, f"{first.event_id} cancelled\n")
 

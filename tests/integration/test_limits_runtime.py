@@ -11,9 +11,9 @@ from tests.builders import create_event
 from tests.eventually import eventually
 from workers.broker import sending_app
 from workers.chat.database import Database
-from workers.dispatch import QUEUE_INTERACTIVE
 from workers.limits.desk import LimitDesk
 from workers.limits.limiter import Limiter
+from workers.routing import QUEUE_INTERACTIVE
 from workers.runtime import Core, open_core, turn_runtime, worker_runtime
 from workers.setting_types import Limits
 from workers.settings import Settings

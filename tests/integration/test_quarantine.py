@@ -23,10 +23,10 @@ from workers.chat.database import Database
 from workers.chat.partial import shown_by
 from workers.chat.server import ReadServer
 from workers.chat.store import SqlStore
-from workers.dispatch import queue_of
 from workers.lanes.lanes import Lanes
 from workers.lanes.records import FIRST_GRACE
 from workers.publisher import Publisher
+from workers.routing import default_queue
 
 pytestmark = pytest.mark.redis
 
@@ -137,7 +137,7 @@ async def test_an_innocent_suspect_is_answered_in_quarantine(deployment: Deploym
 
 async def suspected(lanes: Lanes, event: Event) -> None:
     """Accept an event as if it had been begun by two workers that did not come back."""
-    await lanes.accept([(event, queue_of(event))])
+    await lanes.accept([(event, default_queue(event))])
     await lanes._state.hset(f"{lanes._keys.tag_of(event.lane)}event:{event.event_id}", "deaths", "2")
 
 

@@ -44,6 +44,7 @@ ERROR = ErrorRecord(kind="InternalServerError", message="HTTP 500")
         Retry(RetryReason.TRANSIENT, timedelta(seconds=1.5), ERROR),
         Parked(ParkReason.RATE_LIMIT, timedelta(minutes=2)),
         Released(ReleaseReason.SHUTDOWN),
+        Released(ReleaseReason.HANDOFF, "chatkit.agent.second"),
         DeadLettered(DeadReason.BUG, ERROR),
     ],
 )
@@ -60,6 +61,8 @@ def test_a_delivery_goes_through_a_line_as_a_first_run() -> None:
         "accepted_at": datetime(2026, 1, 2, 3, tzinfo=UTC),
         "journaled": True,
         "redriven": True,
+        "queue": "chatkit.agent.second",
+        "hops": 1,
     }
     said_elsewhere = {"event", "lease", "deaths", "stop", "use"}
     assert {field.name for field in fields(Delivery)} == changes.keys() | said_elsewhere  # a new one has to go along

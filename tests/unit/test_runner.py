@@ -21,12 +21,14 @@ from schemas.outcome import (
     EventState,
     Outcome,
     Parked,
+    Released,
+    ReleaseReason,
     Retry,
 )
 from tests.builders import create_event, message_event, no_floods
 from tests.eventually import eventually
 from tests.unit.policies.test_rate_limit import NotedLimits
-from workers.dispatch import Dispatcher, queue_of
+from workers.dispatch import Dispatcher
 from workers.errors import DatabaseError, PermanentError, StateAwayError, TransientError
 from workers.lanes.keeper import LeaseKeeper
 from workers.lanes.keys import Keys
@@ -35,6 +37,7 @@ from workers.lanes.records import Accepted, Settled, Settlement, SettleRefused, 
 from workers.policies.compose import Handler
 from workers.policies.delivery import Delivery, LastLook
 from workers.policies.rate_limit import InLine, Limits, Reserved
+from workers.routing import default_queue
 from workers.runner import EventRunner, NothingToDo
 from workers.settings import Settings
 from workers.settle import Settler
@@ -64,7 +67,7 @@ class Bench:
         self.woken += wakes
 
     async def accept(self, event: Event) -> None:
-        [answer] = await self.lanes.accept([(event, queue_of(event))])
+        [answer] = await self.lanes.accept([(event, default_queue(event))])
         assert isinstance(answer, Accepted)
 
     def runner(self, handler: Handler, *, limits: Limits | None = None, **settings: object) -> EventRunner:
@@ -424,3 +427,24 @@ async def test_what_is_away_spends_no_attempt(bench: Bench, failure: Exception) 
     found = await bench.lanes.status(event.event_id)
     assert found is not None
     assert (found[0].state, found[0].attempt) == (EventState.WAITING_LIMIT, 1)
+
+
+async def test_a_turn_that_was_handed_over_is_woken_in_the_other_queue_and_begins_there_before_those_behind_it(
+    bench: Bench,
+) -> None:
+    queues: list[tuple[str, int]] = []
+
+    async def hands_over(delivery: Delivery) -> Outcome:
+        queues.append((delivery.queue, delivery.hops))
+        return Released(ReleaseReason.HANDOFF, "chatkit.agent.other") if delivery.hops == 0 else Done()
+
+    event = create_event()
+    await bench.accept(event)
+    await bench.accept(following := message_event(str(event.thread_id)))
+    runner = bench.runner(hands_over)
+    assert await runner.run(event.lane, event.event_id) == Released(ReleaseReason.HANDOFF, "chatkit.agent.other")
+    assert [(wake.event_id, wake.queue) for wake in bench.woken] == [(event.event_id, "chatkit.agent.other")]
+    assert await runner.run(following.lane, following.event_id) == NothingToDo("not_head")
+    assert await runner.run(event.lane, event.event_id) == Done()
+    assert queues == [("chatkit.interactive", 0), ("chatkit.agent.other", 1)]
+    assert [wake.event_id for wake in bench.woken[1:]] == [following.event_id]

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from celery.exceptions import Retry as CeleryRetry
 from celery.worker import state as worker_state
 from kombu.message import Message
 
+from schemas.outcome import Released, ReleaseReason
+from workers.tasks import show
 from workers.turn_task import TurnRequest, TurnTask
 
 EVENT = "evt_1"
@@ -63,3 +66,9 @@ def test_an_expired_wake_up_is_dropped_and_does_not_revoke_its_event(app: Celery
 def test_terminating_a_wake_up_cancels_its_event(app: Celery, cancelled: list[str]) -> None:
     request(app).terminate(pool=None)
     assert cancelled == [EVENT]
+
+
+def test_a_turn_that_was_handed_over_is_shown_as_one_that_goes_on(app: Celery) -> None:
+    with pytest.raises(CeleryRetry) as caught:
+        show(app.tasks["turn"], Released(ReleaseReason.HANDOFF, "chatkit.agent.weather"))
+    assert repr(caught.value) == "released: handoff to chatkit.agent.weather"

@@ -30,6 +30,11 @@ class Journal(Protocol):
         """The names of the steps at hand."""
         ...
 
+    @property
+    def complete(self) -> bool:
+        """Whether every step of this attempt could be kept; the journal of an event has a bound."""
+        ...
+
     def forget(self, steps: Iterable[str]) -> list[str]:
         """These do not fit the run any more; the ids of what they have shown, to be taken back."""
         ...
@@ -63,6 +68,21 @@ class Turn(Protocol):
 
     @property
     def attempt(self) -> int: ...
+
+    @property
+    def queue(self) -> str:
+        """What wakes the event now."""
+        ...
+
+    @property
+    def hops(self) -> int:
+        """How often a handoff has changed that."""
+        ...
+
+    @property
+    def agent(self) -> str | None:
+        """The short name of the agent that begins, whoever answered last; None: no route says so."""
+        ...
 
     @property
     def tenant(self) -> str: ...

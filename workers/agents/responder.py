@@ -35,7 +35,7 @@ from workers.agents.choices import chosen_tool, with_tool
 from workers.agents.classify import classify
 from workers.agents.conversion import Conversion
 from workers.agents.feed import CURRENT_FEED, ModelEvent, Shows, StepEnd, TurnFeed
-from workers.agents.hops import MAX_HOPS, HopLimit
+from workers.agents.hops import MAX_HOPS, Handoffs
 from workers.agents.item_ids import MessageIds
 from workers.agents.output import OutputFilter
 from workers.agents.ports import Journal, Turn
@@ -71,6 +71,7 @@ class AgentResponder:
         max_hops: handoffs per turn; one more is a LoopError.
         addresses: what answers may point to.
         window: how much of the thread the agents read.
+        queues: of the agents, by their names, that a handoff reaches in a queue of their own; the others go on here.
     """
 
     team: Team
@@ -79,6 +80,7 @@ class AgentResponder:
     window: Window = field(default_factory=Window)
     others: Mapping[str, Team] = field(default_factory=dict)
     addresses: Addresses = field(default_factory=Addresses)
+    queues: Mapping[str, str] = field(default_factory=dict)
 
     async def respond(
         self, agent_context: AgentContext[Any], items: Sequence[ThreadItem], active_agent: str | None
@@ -91,6 +93,7 @@ class AgentResponder:
             active_agent: name of the agent that answered last, if any.
 
         Raises:
+            HandedOverError: another queue goes on.
             WorkersError: the run failed, classified by what can be done about it.
         """
         async for event in self._answer(agent_context, partial(self._begin, agent_context, items, active_agent)):
@@ -130,7 +133,7 @@ class AgentResponder:
         self, context: AgentContext[Any], items: Sequence[ThreadItem], active_agent: str | None
     ) -> tuple[ChatAgent, list[Any]]:
         team = self._team_of(context)
-        agent = with_tool(team, team.answering(active_agent), chosen_tool(items))
+        agent = with_tool(team, team.answering(context.request_context.agent or active_agent), chosen_tool(items))
         model = cast("Model", agent.model)  # the team has made sure
         return agent, await self.window.input_of(context, items, model)
 
@@ -161,12 +164,14 @@ class AgentResponder:
                 count_usage(turn, run, paid)
         if failure is not None:
             raise failure  # outside of the handler: a foreign error's text may hold the prompt, so it is no context
-        if run is not None:
+        # a route is for this turn alone, a handoff for those that follow as well
+        if run is not None and run.last_agent.name != self.team.names.get(turn.agent or ""):
             _stick(agent_context, run.last_agent.name)
 
     def _start(
         self, feed: TurnFeed, context: AgentContext[Any], agent: ChatAgent, input_: list[Any] | Restored
     ) -> RunResultStreaming:
+        turn: Turn = context.request_context
         token = CURRENT_FEED.set(feed)
         try:
             # the run is a task, which copies the current context here and now
@@ -175,7 +180,7 @@ class AgentResponder:
                 input_,
                 context=context,
                 max_turns=self.max_steps,
-                hooks=HopLimit(self.max_hops),
+                hooks=Handoffs(feed, turn, self.max_hops, self.queues),
                 run_config=RunConfig(tracing_disabled=True, trace_include_sensitive_data=False),
             )
         finally:

@@ -20,6 +20,17 @@ RENAME = re.compile(r"\b(?:rename|title)\b[^\"“]*[\"“]([^\"”]{1,80})[\"”
 SESSION_WORDS = re.compile(r"\b(client secret|new session)\b", re.IGNORECASE)
 TURN_WORDS = re.compile(r"\b(who am i|event id|which attempt|this turn)\b", re.IGNORECASE)
 RECORD = re.compile(r"\b(order|account|service|invoice)s?\b\D{0,20}([A-Za-z]{0,4}-?\d[\w-]*)?", re.IGNORECASE)
+OWN_TOOLS = frozenset(
+    {
+        *(TO_INTEGRATION, TO_UI, TO_SERVICES),
+        *("get_turn_context", "set_thread_title", "set_thread_status", "send_custom_action", "look_up_record"),
+        *("generate_client_secret", "refresh_client_token", "get_session_state", "note_for_later", "update_card"),
+        *("show_card", "show_notice", "show_progress", "ask_user", "call_client_tool"),
+    }
+)
+"""The tools and handoffs of the project's own agents. Any other tool or handoff is of a plug-in."""
+
+NO_TOPIC = frozenset({"transfer", "to", "agent", "get", "set", "show", "the", "a", "of"})
 STRUCTURED_ANSWER = re.compile(r"^- .*\?: (?!unanswered|skipped)(.+)$", re.MULTILINE)
 
 GREETING = (
@@ -108,12 +119,23 @@ def next_reply(scene: Scene) -> Reply:
         return _elsewhere(scene, TO_INTEGRATION) or _new_session(scene)
     if TURN_WORDS.search(scene.text):
         return _elsewhere(scene, TO_INTEGRATION) or _turn_context(scene)
+    if (reply := _of_a_plug_in(scene)) is not None:
+        return reply
     return words(next((answer for pattern, answer in ANSWERS.items() if pattern.search(scene.text)), DEFAULT_ANSWER))
 
 
 def _elsewhere(scene: Scene, transfer: str) -> Call | None:
     """A handoff, unless the agent that is asked has no such handoff: then it is the right one itself."""
     return Call(transfer) if transfer in scene.tools and not scene.called(transfer) else None
+
+
+def _of_a_plug_in(scene: Scene) -> Reply | None:
+    """Hand over to the agent, or call the tool, that the user names with a word; then say what the tool gave back."""
+    said = set(re.findall(r"[a-z0-9]+", scene.text.lower()))
+    meant = [name for name in sorted(scene.tools - OWN_TOOLS) if said & (set(name.split("_")) - NO_TOPIC)]
+    if (next_one := next((name for name in meant if not scene.called(name)), None)) is not None:
+        return Call(next_one)
+    return words(scene.last_output) if scene.last_output and set(meant) & set(scene.calls) else None
 
 
 def _show(scene: Scene) -> Reply:

@@ -46,6 +46,12 @@ class TurnContext:
     event_id: str
     attempt: int = 1
     traceparent: str | None = None
+    queue: str = ""
+    """What wakes the event now."""
+    hops: int = 0
+    """How often a handoff has changed the queue."""
+    agent: str | None = None
+    """The short name of the agent that a route wants to begin."""
     stop: StopSignal = field(default_factory=StopSignal)
     session_id: str | None = None
     """Of the page that sent the request."""

@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from workers.lanes.records import JournalStep
 
-Keep = Callable[[JournalStep], Awaitable[None]]
+Keep = Callable[[JournalStep], Awaitable[bool]]
+"""Says whether there was room for it."""
 
 
 class TurnJournal:
@@ -19,6 +20,8 @@ class TurnJournal:
         """`entries` are those of earlier attempts; `keep` returns when a step, and all before it, is safe."""
         self._entries = {name: entry.partition(b"\n") for name, entry in entries.items()}
         self._keep = keep
+        self.complete = True
+        """Whether every step of this attempt could be kept; the journal of an event has a bound."""
 
     @property
     def items(self) -> frozenset[str]:
@@ -48,4 +51,4 @@ class TurnJournal:
             TransientError: the state is away.
         """
         head = json.dumps(list(items)).encode()
-        await self._keep(JournalStep(step, head + b"\n" + entry))
+        self.complete = await self._keep(JournalStep(step, head + b"\n" + entry)) and self.complete

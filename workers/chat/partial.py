@@ -40,6 +40,9 @@ class Shown:
     updated: ThreadMetadata | None = None
     """The thread as it was last shown, if its title or status was shown to change."""
 
+    has_options: bool = False
+    """Whether the page was told what it may do while the answer comes."""
+
     @property
     def answer_ids(self) -> list[str]:
         """Ids of what the event showed of an answer: all that it made but the user's own message."""
@@ -66,6 +69,7 @@ def shown_by(frames: Iterable[bytes], server: ReadServer) -> Shown:
     """Play frames back."""
     shown = Shown()
     for frame in frames:
+        shown.has_options |= frame.startswith(b'{"type":"stream_options"')
         if frame.startswith(b'{"type":"thread.'):
             _play(stream_event_adapter().validate_json(frame), shown, server)
     return shown

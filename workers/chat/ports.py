@@ -8,6 +8,7 @@ from chatkit.agents import AgentContext
 from chatkit.types import AudioInput
 
 from schemas.chatkit import Action, ThreadItem, ThreadMetadata, ThreadStreamEvent, WidgetItem
+from schemas.events import Event
 from workers.chat.context import TurnContext
 from workers.lanes.records import JournalStep
 from workers.policies.delivery import Delivery
@@ -48,6 +49,20 @@ ActionHandlers = Mapping[str, ActionHandler]
 NO_ACTIONS: ActionHandlers = MappingProxyType({})
 
 
+class EventHandler(Protocol):
+    """Answers the events that a route sends to it, by code. It runs as agents do: fenced, stored and streamed."""
+
+    def __call__(self, event: Event, thread: ThreadMetadata, context: TurnContext) -> AsyncIterator[ThreadStreamEvent]:
+        """Stream the answer. A run that is cut off is taken back and begins anew. Ids: `context.next_id`."""
+        ...
+
+
+EventHandlers = Mapping[str, EventHandler]
+"""Name -> handler."""
+
+NO_HANDLERS: EventHandlers = MappingProxyType({})
+
+
 class Transcriber(Protocol):
     """Turns speech into text."""
 
@@ -65,8 +80,8 @@ class Frames(Protocol):
     async def flush(self) -> None:
         """Return when every frame sent so far is in the stream."""
 
-    async def keep(self, step: JournalStep) -> None:
-        """Return when the step is in the event's journal, too."""
+    async def keep(self, step: JournalStep) -> bool:
+        """Return when the step is in the event's journal, too; False when that has no room for it."""
 
 
 class FrameSource(Protocol):

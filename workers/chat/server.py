@@ -35,6 +35,8 @@ from workers.chat.unit_of_work import TurnStore
 
 Events = AsyncGenerator[ThreadStreamEvent, None]
 Start = Callable[[], Awaitable[AsyncIterator[ThreadStreamEvent]]]
+Handler = Callable[[ThreadMetadata, TurnContext], AsyncIterator[ThreadStreamEvent]]
+"""Answers the one event of a turn."""
 
 HISTORY = 100
 """Items of the thread that the agents get to see, the last ones."""
@@ -78,8 +80,11 @@ class WorkerChatServer(CachedServer):
         actions: ActionHandlers,
         transcriber: Transcriber | None,
         approval_ttl: timedelta,
+        handler: Handler | None = None,
     ) -> None:
+        """`handler` answers in place of agents and actions."""
         super().__init__(store, AttachmentRecords())
+        self._handler = handler
         self._turn_store = store
         self._approvals = Approvals(store, responder, approval_ttl)
         self._responder, self._actions, self._transcriber = responder, actions, transcriber
@@ -120,7 +125,7 @@ class WorkerChatServer(CachedServer):
         """
         if action.type == APPROVAL_DECIDE:
             raise NotImplementedError("what follows a decision is streamed")
-        if action.type not in self._actions:
+        if self._handler is None and action.type not in self._actions:
             await self._note(thread, action, sender, context)
             return SyncCustomActionResponse(updated_item=sender)
         updated: ThreadItem | None = sender
@@ -180,6 +185,8 @@ class WorkerChatServer(CachedServer):
             # The user's side is stored before the answer begins, so that a reload shows it. Nothing else is: a
             # client tool's output or a structured input must be found as it was, should this run be repeated.
             await store.commit()
+        if self._handler is not None:
+            return self._handler(thread, context)
         agent_context = AgentContext[TurnContext](thread=thread, store=store, request_context=context)
         return self._responder.respond(agent_context, store.view.recent(HISTORY), thread.metadata.get(AGENT_KEY))
 
@@ -190,6 +197,8 @@ class WorkerChatServer(CachedServer):
         if action.type == APPROVAL_DECIDE:
             self._turn_store.restore(thread)
             return self._approvals.decide(thread, action.payload, sender, context)
+        if self._handler is not None:
+            return self._handler(thread, context)
         handler = self._actions.get(action.type)
         if handler is not None:
             return handler(thread, action, sender, context)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from datetime import timedelta
+from functools import partial
 
 from chatkit.server import NonStreamingResult
 from chatkit.store import NotFoundError as StoreNotFoundError
@@ -22,7 +23,7 @@ from schemas.chatkit import (
     frame_of,
 )
 from schemas.events import CREATE, PREFIX, Event
-from schemas.outcome import Cancelled, CancelReason, Done, Outcome
+from schemas.outcome import Cancelled, CancelReason, Done, Outcome, Released, ReleaseReason
 from workers.cancellation import take_cancellation
 from workers.chat.context import TurnContext
 from workers.chat.database import Database
@@ -31,7 +32,9 @@ from workers.chat.journal import TurnJournal
 from workers.chat.partial import Shown, keep_partial, shown_by, updated_frame
 from workers.chat.ports import (
     NO_ACTIONS,
+    NO_HANDLERS,
     ActionHandlers,
+    EventHandlers,
     Frames,
     FrameSource,
     Responder,
@@ -45,12 +48,14 @@ from workers.errors import (
     AuthenticationError,
     CancelRequestedError,
     DatabaseError,
+    HandedOverError,
     NotFoundError,
     PermanentError,
     TransientError,
 )
 from workers.lanes.records import Owner
 from workers.policies.delivery import Delivery
+from workers.routing import NOWHERE, Route
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +63,12 @@ APPROVAL_TTL = timedelta(days=7)
 DATA, END = b"data: ", b"\n\n"
 STREAM_ERROR = b'{"type":"error","code":"stream.error"'
 FINAL = b'"allow_retry":false'
-ONCE_SHOWN = (b'{"type":"thread.created"', b'{"type":"thread.item.done"', b'{"type":"thread.item.removed"')
+ONCE_SHOWN = (
+    b'{"type":"thread.created"',
+    b'{"type":"stream_options"',
+    b'{"type":"thread.item.done"',
+    b'{"type":"thread.item.removed"',
+)
 """Frames that a second attempt may make again though nothing is replayed."""
 UNFIT = "the request does not fit the thread"
 CANCELLED_TEXT = "The user cancelled the stream. Stop responding to the prior request."
@@ -79,6 +89,8 @@ class TurnHandler:
         actions: widget actions that code handles; the agents are told of all others.
         approval_ttl: how long a user may take to approve what an agent is about to do.
         transcriber: for `input.transcribe`; without one it is refused.
+        route: which agent begins the turn, or which of `handlers` answers it.
+        handlers: code that answers in place of agents, by name.
         on_stale: told, from any thread, the id of an event of which the store has refused a write.
     """
 
@@ -92,9 +104,12 @@ class TurnHandler:
         actions: ActionHandlers = NO_ACTIONS,
         transcriber: Transcriber | None = None,
         approval_ttl: timedelta = APPROVAL_TTL,
+        route: Callable[[Event], Route] = lambda _: NOWHERE,
+        handlers: EventHandlers = NO_HANDLERS,
         on_stale: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._on_stale, self._approval_ttl = on_stale, approval_ttl
+        self._route, self._handlers = route, handlers
         self._database, self._frames = database, frames
         self._responder, self._actions, self._transcriber = responder, actions, transcriber
         self._longest_seconds = longest.total_seconds()
@@ -107,6 +122,9 @@ class TurnHandler:
             event.event_id,
             attempt=delivery.attempt,
             traceparent=event.traceparent,
+            queue=delivery.queue,
+            hops=delivery.hops,
+            agent=self._route(event).agent,
             stop=delivery.stop,
             session_id=event.sessionid,
             variables=event.data.get("metadata") or {},
@@ -116,6 +134,8 @@ class TurnHandler:
             return await self._stop(delivery, context)  # stopped while nobody ran it
         try:
             return await self._run(delivery, context)
+        except HandedOverError as handed_over:
+            return Released(ReleaseReason.HANDOFF, handed_over.queue)
         except (CancelRequestedError, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError):
                 if delivery.stop.reason is None:
@@ -177,7 +197,9 @@ class TurnHandler:
         self, event: Event, store: TurnStore, context: TurnContext, frames: Frames, shown: Shown | None
     ) -> None:
         """Drain the server. It swallows most errors of an answer: the context has them."""
-        server = WorkerChatServer(store, self._responder, self._actions, self._transcriber, self._approval_ttl)
+        name = self._route(event).handler
+        handler = partial(self._handlers[name], event) if name is not None else None
+        server = WorkerChatServer(store, self._responder, self._actions, self._transcriber, self._approval_ttl, handler)
         try:
             async with aclosing(server):
                 result = await server.process(json.dumps(event.data), context)
@@ -289,6 +311,8 @@ def _was_shown(frame: bytes, shown: Shown | None, *, replaying: bool) -> bool:
     match event["type"]:
         case "thread.created":
             return shown is not None and shown.created is not None
+        case "stream_options":
+            return shown is not None and shown.has_options
         case "thread.item.added" | "thread.item.done" | "thread.item.replaced":
             return _is_on_screen(event["item"]["id"], shown, replaying=replaying)
         case "thread.item.updated":

@@ -51,6 +51,7 @@ async def check_everything() -> list[Finding]:
         return [Finding("settings", "fail", line, "correct the variable") for line in str(error).splitlines()]
     findings = [Finding("settings", "warn", line) for line in unknown_variables(os.environ)]
     findings.append(Finding("settings", "ok", "every variable is right"))
+    findings.append(_routes(settings))
     for check in (_state, _broker, _database):
         findings += await check(settings)
     return [*findings, *_in_the_clear(settings), *_keys(settings), _model(settings)]
@@ -207,6 +208,18 @@ def _keys(settings: Settings) -> Sequence[Finding]:
         said = "CHATKIT_API_KEYS is not set: nobody can make sessions or post events over HTTP"
         findings.append(Finding("API keys", "warn", said, "set it to the output of: openssl rand -hex 32"))
     return findings
+
+
+def _routes(settings: Settings) -> Finding:
+    """Plug-ins and routes: whether they can be loaded, and which queues have to be consumed."""
+    from workers.plugins import router_of
+
+    try:
+        router = router_of(settings)
+    except SettingsError as error:
+        return Finding("routes", "fail", str(error), "correct the variable, or the plug-in")
+    said = f"{len(settings.routes.rules)} rules; some worker has to consume each of {', '.join(router.wakers)}"
+    return Finding("routes", "ok", said)
 
 
 def _model(settings: Settings) -> Finding:

@@ -87,10 +87,12 @@ async def check_parts(settings: Settings) -> None:
 
     Raises:
         CommandFailedError: the state or the database cannot be reached, or has no tables.
-        SettingsError: the deployment was made with another number of shards.
+        SettingsError: the deployment was made with another number of shards, or a plug-in or a route is wrong.
     """
     from workers.cli.database_check import DATABASE_ERRORS, read_tables
+    from workers.plugins import router_of
 
+    router_of(settings)
     async with open_lanes(settings):
         pass
     url = settings.database_url

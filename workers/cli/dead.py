@@ -189,10 +189,12 @@ async def _redrive(
     output: Output, ids: tuple[str, ...], wanted: "DeadFilter", *, rate: float | None, dry_run: bool, force: bool
 ) -> int:
     from workers.cli.connections import open_lanes
+    from workers.plugins import router_of
     from workers.redrive import redrive as redrive_letter
     from workers.settings import load_settings
 
     settings = load_settings()
+    queue_of = router_of(settings).queue_of
     wakes: list[Wake] = []
     left = 0
     async with open_lanes(settings) as (lanes, _):
@@ -202,7 +204,7 @@ async def _redrive(
                 if dry_run:
                     left += not await _would_be(output, lanes, id_, "redriven")
                     continue
-                redriven = await redrive_letter(lanes, id_, force=force)
+                redriven = await redrive_letter(lanes, id_, queue_of, force=force)
                 _say(output, id_, redriven.result)
                 wakes += [redriven.wake] if redriven.wake else []
                 if redriven.result == "redriven":

@@ -23,7 +23,6 @@ def one_thing(function: Callable[..., Any]) -> Callable[..., Any]:
 def named(type_: str | None, tenant: str | None, queue: str | None) -> "Paused | None":
     """What the options name; None when they name nothing. Raises a usage error for a wrong or a second name."""
     from schemas.events import PREFIX, event_types
-    from workers.dispatch import QUEUES
     from workers.lanes.pauses import Paused
 
     given = [name for name in (type_, tenant, queue) if name is not None]
@@ -35,8 +34,12 @@ def named(type_: str | None, tenant: str | None, queue: str | None) -> "Paused |
             raise click.UsageError(f"--type: {type_} is no event type; `chatkit-workers schema` lists them")
         return Paused("type", full)
     if queue is not None:
-        if queue not in QUEUES[1:]:
-            raise click.UsageError(f"--queue: {queue} wakes no events; use one of {', '.join(QUEUES[1:])}")
+        from workers.plugins import router_of
+        from workers.settings import load_settings
+
+        wakers = router_of(load_settings()).wakers
+        if queue not in wakers:
+            raise click.UsageError(f"--queue: {queue} wakes no events; use one of {', '.join(wakers)}")
         return Paused("queue", queue)
     return Paused("tenant", tenant) if tenant is not None else None
 

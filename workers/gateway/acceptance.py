@@ -7,7 +7,6 @@ from http import HTTPStatus
 from schemas.events import Event
 from schemas.records import Acceptance
 from workers import failpoints
-from workers.dispatch import queue_of
 from workers.failpoints import FailPoint
 from workers.gateway.ports import GatewayRuntime
 from workers.gateway.problem import ProblemError, retry_after, too_many
@@ -35,7 +34,7 @@ async def accept_all(events: Sequence[Event], runtime: GatewayRuntime) -> list[A
     answers: list[Accepted | Refused] = []
     for start in range(0, len(events), BATCH):
         chunk = events[start : start + BATCH]
-        accepted = await runtime.lanes.accept([(event, queue_of(event)) for event in chunk])
+        accepted = await runtime.lanes.accept([(event, runtime.router.queue_of(event)) for event in chunk])
         failpoints.hit(FailPoint.AFTER_ACCEPT, subject=chunk[0].event_id)
         await runtime.waker.wake(await _to_wake(chunk, accepted, runtime))
         answers += accepted

@@ -67,7 +67,7 @@ async def show(letter_id: str, runtime: Runtime, _: AnyService) -> DeadLetter:
 async def redrive(letter_id: str, runtime: Runtime, _: AnyService, force: bool = False) -> dict[str, str]:
     """202: it runs again, under the same id. 409: it was redriven already, is superseded, or never parsed. 429: it had
     found no room in its lane, and there still is none."""
-    redriven = await redrive_letter(runtime.lanes, letter_id, force=force)
+    redriven = await redrive_letter(runtime.lanes, letter_id, runtime.router.queue_of, force=force)
     if redriven.wake is not None:
         await runtime.waker.wake([redriven.wake])
     if redriven.result == "redriven":

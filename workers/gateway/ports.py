@@ -15,6 +15,7 @@ from workers.limits.door import Door
 from workers.limits.limiter import Limiter
 from workers.limits.usher import Usher
 from workers.redrive import RedrivingLanes
+from workers.routing import Router
 from workers.sessions.deposits import SecretDeposits
 from workers.sessions.ports import SessionProvider
 from workers.sessions.tokens import Identity
@@ -93,6 +94,8 @@ class GatewayRuntime(Protocol):
     def allowed(self) -> AllowLists: ...
     @property
     def state(self) -> State: ...
+    @property
+    def router(self) -> Router: ...
     @property
     def lanes(self) -> GatewayLanes: ...
     @property

@@ -262,7 +262,8 @@ class Lanes(LaneViews):
         times = [_ms(settlement.delay), self._retention_ms, _ms(FIRST_GRACE)]
         error_json = json.dumps(f"{error.kind}: {error.message}") if error else ""
         letter, _ = _letter(dead) if dead else ("", "")
-        arguments = [*who, state, reason, *times, error_json, letter, self._dead_bound, *settlement.final_frames]
+        queue = (settlement.outcome.queue or "") if isinstance(settlement.outcome, Released) else ""
+        arguments = [*who, state, reason, *times, error_json, letter, self._dead_bound, queue, *settlement.final_frames]
         return self._call(script("settle"), lease.lane, arguments)
 
 

@@ -85,7 +85,7 @@ class Begun:
     """The event is leased to this worker. `deaths` counts this run too, until it comes to an answer.
 
     `cancelled` says on whose wish it is only to be ended; `journaled`, that a run of it has completed steps;
-    `redriven`, that it had been given up before.
+    `redriven`, that it had been given up before; `queue`, what wakes it now; `hops`, how often a handoff changed that.
     """
 
     lease: Lease
@@ -98,6 +98,8 @@ class Begun:
     cancelled: CancelReason | None
     journaled: bool
     redriven: bool = False
+    queue: str = ""
+    hops: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def begun_of(start: Start, owner: str, reply: Sequence[Any]) -> Begun | NotBegun
     """Answer of begin."""
     if len(reply) == 1:
         return NotBegun(reply[0].decode())
-    _, epoch, attempt, deaths, acceptance, number, accepted, cancel, body, journaled, redriven = reply
+    _, epoch, attempt, deaths, acceptance, number, accepted, cancel, body, journaled, redriven, queue, hops = reply
     return Begun(
         lease=Lease(start.lane, start.event_id, owner, start.token, int(epoch)),
         body=body.decode() if start.want_body else None,
@@ -61,6 +61,8 @@ def begun_of(start: Start, owner: str, reply: Sequence[Any]) -> Begun | NotBegun
         cancelled=CancelReason(cancel.decode()) if cancel else None,
         journaled=bool(journaled),
         redriven=bool(redriven),
+        queue=queue.decode(),
+        hops=int(hops),
     )
 
 

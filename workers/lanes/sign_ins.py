@@ -29,13 +29,13 @@ class SignIns:
         self._state, self._keys, self._rouse_lanes = state, keys, rouse
         self._scripts, self._clock = ScriptRunner(state), clock
 
-    async def wait(self, deliveries: Iterable[tuple[Delivery, str]]) -> bool:
-        """Note events that wait, each with its queue. True when nobody has been alerted of such for some minutes."""
+    async def wait(self, deliveries: Iterable[Delivery]) -> bool:
+        """Note events that wait. True when nobody has been alerted of such for some minutes."""
         pipeline, waiting = pipeline_of(self._state), set[str]()
-        for delivery, queue in deliveries:
+        for delivery in deliveries:
             event, lane = delivery.event, delivery.lease.lane
             key = self._keys.sign_in(f"{event.tenant}/{event.userid}")
-            pipeline.hset(key, event.event_id, f"{lane} {event.type} {queue}")
+            pipeline.hset(key, event.event_id, f"{lane} {event.type} {delivery.queue}")
             pipeline.pexpire(key, KEPT)
             waiting.add(key)
         pipeline.set(f"{self._keys.sign_ins}:told", 1, nx=True, px=ALERT_EVERY)

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
-from schemas.events import Event
 from workers.cancellation import raise_if_cancelled
 from workers.errors import DeferredError, LeaseLostError, LimiterAwayError, OverloadError
 from workers.lanes.connection import STATE_ERRORS
@@ -48,7 +47,6 @@ class LimitDesk:
         model: str,
         fallback: str | None,
         others: Collection[str] = (),
-        queue_of: Callable[[Event], str],
         lease: timedelta = LEASE,
         on_stale: Callable[[str], None] = lambda _: None,
         longest_pause: timedelta = LONGEST_PAUSE,
@@ -58,7 +56,7 @@ class LimitDesk:
         waits between two of its calls before it goes back to the line. `others`: models that a message may ask for."""
         self._limiter, self._lanes, self._wake, self._on_stale = limiter, lanes, wake, on_stale
         self._longest_pause = longest_pause
-        self._models, self._queue_of = Models(model, fallback, frozenset(others)), queue_of
+        self._models = Models(model, fallback, frozenset(others))
         self._lease = lease
         self._held: set[Reserved] = set()
         self._room = Room()
@@ -70,8 +68,7 @@ class LimitDesk:
         if self._room.is_full(len(self._held)):
             raise OverloadError("no free connection in this process", kind="PoolTimeout")
         event, lease = delivery.event, delivery.lease
-        queue, again = self._queue_of(event), delivery.attempt > 1
-        ask = self._models.ask_of(event, lease.lane, queue, again=again)
+        ask = self._models.ask_of(event, lease.lane, delivery.queue, again=delivery.attempt > 1)
         asking = asyncio.ensure_future(self._limiter.reserve(ask, lease.token, self._lease))
         try:
             with _away():

@@ -67,7 +67,8 @@ class Delivery:
     `attempt` counts from 1 and only a Retry raises it; `deaths` counts the workers that began the event and did not
     come back, and this one, since it last ended or failed in a way that is tried again. `next_frame` is the number of
     the first frame that is not yet in the stream. `journaled`: an earlier run has completed steps, which are in its
-    journal. `redriven`: it was a dead letter until `accepted_at`.
+    journal. `redriven`: it was a dead letter until `accepted_at`. `queue` is the one that wakes it now; `hops` counts
+    how often a handoff has changed it.
     """
 
     event: Event
@@ -79,6 +80,8 @@ class Delivery:
     accepted_at: datetime
     journaled: bool = False
     redriven: bool = False
+    queue: str = ""
+    hops: int = 0
     stop: StopSignal = field(default_factory=StopSignal)
     use: ModelUse = field(default_factory=ModelUse)
 

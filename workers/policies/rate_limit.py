@@ -5,7 +5,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Literal, Protocol
 
-from schemas.outcome import Done, Outcome, Parked, ParkReason
+from schemas.outcome import Done, Outcome, Parked, ParkReason, Released, ReleaseReason
 from workers.errors import (
     CallError,
     DeferredError,
@@ -19,9 +19,10 @@ from workers.policies.compose import Handler
 from workers.policies.delivery import Delivery
 
 LineReason = Literal["rate_limit", "circuit_open", "retry_budget"]
-Verdict = Literal["ok", "failed", "rate_limited", "deferred", "quota", "overload", "neutral"]
-"""How the provider did: `failed` counts against its circuit, `neutral` says nothing about it, `deferred` that our own
-limits have no room for the next call, `overload` that this process runs more than it has connections for."""
+Verdict = Literal["ok", "handed_over", "failed", "rate_limited", "deferred", "quota", "overload", "neutral"]
+"""How the provider did: `handed_over` that it answered and another queue goes on, `failed` counts against its circuit,
+`neutral` says nothing about it, `deferred` that our own limits have no room for the next call, `overload` that this
+process runs more than it has connections for."""
 
 NOT_THE_PROVIDER = frozenset({"TransientError", "TurnTimeout", "ToolTimeoutError", "ModelBehaviorError"})
 """Kinds of transient failures that a healthy provider may see as well."""
@@ -102,7 +103,7 @@ class RateLimitPolicy:
         retry_after: timedelta | None = None
         try:
             outcome = await call_next(delivery)
-            verdict = "ok" if isinstance(outcome, Done) and use.calls else "neutral"
+            verdict = _verdict_of_end(outcome) if use.calls else "neutral"
         except CallError as error:
             verdict, retry_after = verdict_of(error), error.retry_after
             raise
@@ -114,6 +115,17 @@ class RateLimitPolicy:
 def in_line(place: InLine) -> Parked:
     """How an event waits: whoever has capacity wakes it; its own alarm is there if that gets lost."""
     return Parked(ParkReason(place.reason), max(LEAST_WAIT, place.eta * 2))
+
+
+def _verdict_of_end(outcome: Outcome) -> Verdict:
+    """Whether the provider has answered all that it was asked."""
+    match outcome:
+        case Done():
+            return "ok"
+        case Released(ReleaseReason.HANDOFF):
+            return "handed_over"
+        case _:
+            return "neutral"
 
 
 def verdict_of(error: CallError) -> Verdict:

@@ -28,6 +28,7 @@ class TurnFrames:
     __slots__ = (
         "_failure",
         "_first",
+        "_full",
         "_lease",
         "_listed",
         "_pending",
@@ -48,6 +49,7 @@ class TurnFrames:
         self._failure: Failure | None = None
         self._written = asyncio.Event()
         self._written.set()
+        self._full = False
         self._listed = False
         self._shown = False
         self.next_frame = next_frame
@@ -78,11 +80,13 @@ class TurnFrames:
         if self.size > TURN_BYTES:
             await self.flush()
 
-    async def keep(self, step: JournalStep) -> None:
-        """Return when the step is in the journal and every frame sent so far in the stream. Raises what `send` does."""
-        self._step = JournalStep(step.name, pack(step.entry))
+    async def keep(self, step: JournalStep) -> bool:
+        """Return when the step is in the journal and every frame sent so far in the stream. False when the journal has
+        no room for it. Raises what `send` does."""
+        self._step, self._full = JournalStep(step.name, pack(step.entry)), False
         self.size += len(self._step.entry)
         await self.flush()
+        return not self._full
 
     async def flush(self) -> None:
         """Return when every frame sent so far is in the stream. Raises what `send` raises."""
@@ -108,6 +112,7 @@ class TurnFrames:
             self.size -= len(append.step.entry)
             self._step = None
             if answer.journal_full:
+                self._full = True
                 log.warning("journal_full", extra={"event_id": append.lease.event_id, "step": append.step.name})
         del self._pending[: len(append.frames)]
         self._listed = bool(self._pending) or self._step is not None

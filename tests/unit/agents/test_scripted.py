@@ -2,14 +2,15 @@
 
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
-from agents import RunConfig, Runner
+from agents import Agent, Model, RunConfig, Runner, function_tool
 
 from schemas.chatkit import StructuredInputItem, ThreadItem, ThreadItemDoneEvent, WidgetItem
 from tests.unit.agents.turns import FakeTurn, answer, new_context, streamed_text_of, text_of, types_of, user_says
 from workers.agents.responder import AgentResponder
-from workers.agents.script import ANSWERS, DEFAULT_ANSWER
+from workers.agents.script import ANSWERS, DEFAULT_ANSWER, OWN_TOOLS
 from workers.agents.scripted import ScriptedModel
 from workers.agents.team import build_team
 
@@ -122,3 +123,19 @@ async def test_no_answer_of_the_script_is_hidden_behind_another() -> None:
     said = {text_of(await answer(responder(), question)) for question in questions}
     assert said == set(ANSWERS.values())
     assert text_of(await answer(responder(), "xyzzy")) == DEFAULT_ANSWER
+
+
+async def test_an_agent_and_a_tool_of_a_plug_in_are_found_by_a_word_of_their_names_and_no_others() -> None:
+    @function_tool
+    def get_weather(city: str = "Oslo") -> str:
+        """The weather."""
+        return f"{city}: sunny"
+
+    def build(model: Model) -> Agent[Any]:
+        return Agent(name="Weather Agent", model=model, tools=[get_weather])
+
+    team = build_team(ScriptedModel(word_delay=timedelta(0)), more={"weather": build})
+    assert text_of(await answer(AgentResponder(team), "Weather, please")) == "Oslo: sunny"
+    own = build_team(ScriptedModel())
+    names = {tool.name for agent in own.agents for tool in agent.tools}
+    assert names | {handoff.tool_name for agent in own.agents for handoff in agent.handoffs} == OWN_TOOLS  # type: ignore[union-attr]  # tied by the team

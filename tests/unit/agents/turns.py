@@ -33,6 +33,9 @@ class FakeTurn:
 
     event_id: str = "evt_abc"
     attempt: int = 1
+    queue: str = ""
+    hops: int = 0
+    agent: str | None = None
     tenant: str = "acme"
     user: str = "ada"
     session_id: str | None = None

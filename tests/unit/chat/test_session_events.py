@@ -188,8 +188,8 @@ class RecordedFrames:
     async def flush(self) -> None:
         """It is there already."""
 
-    async def keep(self, step: JournalStep) -> None:
-        """Events of sessions have no steps."""
+    async def keep(self, step: JournalStep) -> bool:
+        raise AssertionError("events of sessions have no steps")
 
     async def shown(self, delivery: Delivery) -> list[bytes]:
         return self.sent

@@ -28,6 +28,8 @@ from workers.lanes.records import Begun, Settled, Settlement, Start, Wake
 from workers.limits.door import Door
 from workers.limits.limiter import Limiter
 from workers.limits.usher import Usher
+from workers.plugins import router_of
+from workers.routing import Router
 from workers.sessions.deployment import revocations_of, store_of
 from workers.sessions.deposits import SecretDeposits
 from workers.sessions.keys import KeyRing
@@ -147,6 +149,10 @@ class Stage:
     reads: Notes
     pages: SaidByPages
     database: Healthy
+
+    @property
+    def router(self) -> Router:
+        return router_of(self.settings)
 
     def app(self) -> FastAPI:
         return create_app(runtime=self)

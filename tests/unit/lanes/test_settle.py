@@ -15,6 +15,8 @@ from schemas.outcome import (
     DropReason,
     EventState,
     Outcome,
+    Released,
+    ReleaseReason,
 )
 from tests.lane_builders import (
     FRAME,
@@ -145,6 +147,34 @@ async def test_a_released_event_is_woken_at_once_with_no_attempt_and_no_death(de
     assert await deployment.lanes.settle([released(lease)]) == [Settled(EventState.QUEUED, wake)]
     begun = await deployment.begun(FIRST, "t2", lanes=deployment.other)
     assert (begun.attempt, begun.deaths) == (1, 1)
+
+
+async def test_a_handoff_gives_the_event_to_another_queue_at_the_head_of_its_lane(deployment: Deployment) -> None:
+    lease = await deployment.started(FIRST, SECOND)
+    hop = Settlement(lease, Released(ReleaseReason.HANDOFF, "chatkit.agent.other"))
+    wake = Wake(FIRST.lane, FIRST.event_id, FIRST.type, "chatkit.agent.other")
+    assert await deployment.lanes.settle([hop]) == [Settled(EventState.QUEUED, wake)]
+    assert await deployment.lanes.settle([hop]) == [Settled(EventState.QUEUED, wake)]  # its reply was lost
+    deployment.clock.turn(timedelta(seconds=2))
+    assert await deployment.lanes.sweep() == [wake]  # nobody came: the alarm looks in the new queue as well
+    begun = await deployment.begun(FIRST, "t2", lanes=deployment.other)
+    assert (begun.attempt, begun.deaths, begun.queue, begun.hops) == (1, 1, "chatkit.agent.other", 1)
+    await deployment.lanes.settle([released(begun.lease)])
+    assert (await deployment.begun(FIRST, "t3")).queue == "chatkit.agent.other"
+
+
+async def test_a_handoff_that_a_cancel_has_met_is_left_to_a_worker_of_the_next_queue_to_end(
+    deployment: Deployment,
+) -> None:
+    lease = await deployment.started(FIRST)
+    await deployment.lanes.append([Append(lease, 1, [FRAME])])
+    await deployment.lanes.cancel(FIRST.event_id)  # its worker has not heard of it yet
+    [settled] = await deployment.lanes.settle([Settlement(lease, Released(ReleaseReason.HANDOFF, "other"))])
+    assert settled == Settled(EventState.QUEUED, Wake(FIRST.lane, FIRST.event_id, FIRST.type, "other"))
+    begun = await deployment.begun(FIRST, "t2")
+    assert begun.cancelled is CancelReason.USER
+    [settled] = await deployment.lanes.settle([Settlement(begun.lease, Cancelled(CancelReason.USER))])
+    assert settled == Settled(EventState.CANCELLED, None)
 
 
 @pytest.mark.parametrize(("settlement", "deaths"), [(parked, 3), (released, 3), (retry, 1)])

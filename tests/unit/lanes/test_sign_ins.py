@@ -21,7 +21,7 @@ async def refused(deployment: Deployment, *events: Event) -> bool:
         lease = await deployment.started(item)
         parked = Parked(ParkReason.AUTHENTICATION, timedelta(minutes=1))
         await deployment.lanes.settle([Settlement(lease, parked, delay=parked.delay)])
-        told = await deployment.lanes.sign_ins.wait([(delivery_of(item, lease=lease), QUEUE)])
+        told = await deployment.lanes.sign_ins.wait([delivery_of(item, lease=lease, queue=QUEUE)])
     return told
 
 
@@ -75,5 +75,5 @@ async def test_who_signs_in_before_it_is_noted_that_somebody_waits_is_not_missed
     lease = (await deployment.begun(MINE, "t2")).lease
     parked = Parked(ParkReason.AUTHENTICATION, timedelta(minutes=1))
     await deployment.lanes.settle([Settlement(lease, parked, delay=parked.delay)])
-    await sign_ins.wait([(delivery_of(MINE, lease=lease), QUEUE)])
+    await sign_ins.wait([delivery_of(MINE, lease=lease, queue=QUEUE)])
     assert await sign_ins.missed([ME]) == [], "once for each sign-in"

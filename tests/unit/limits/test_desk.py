@@ -31,9 +31,7 @@ class Desk:
     def __init__(self, stand: Stand, limiter: Limiter | None = None) -> None:
         self.lanes: Deployment = deployment_on(stand.state, "ck")
         self.wakes: list[str] = []
-        self.desk = LimitDesk(
-            limiter or stand.limiter, self.lanes.lanes, self.wake, model=MODEL, fallback=None, queue_of=lambda _: "q"
-        )
+        self.desk = LimitDesk(limiter or stand.limiter, self.lanes.lanes, self.wake, model=MODEL, fallback=None)
 
     async def wake(self, wakes: Sequence[Wake]) -> None:
         self.wakes += [wake.event_id for wake in wakes]
@@ -177,7 +175,6 @@ async def test_a_message_gets_the_model_that_it_asks_for_if_the_deployment_has_i
         model=MODEL,
         fallback="mini",
         others=["mini"],
-        queue_of=lambda _: "q",
     )
     for wanted, used in ((None, MODEL), ("mini", "mini"), ("removed-since", MODEL)):
         given = {**user_input("hi"), "inference_options": {"model": wanted}}
@@ -273,7 +270,6 @@ async def test_a_reservation_that_a_later_run_holds_is_left_to_it_and_the_refusa
         Desk(stand).wake,
         model=MODEL,
         fallback=None,
-        queue_of=lambda _: "q",
         on_stale=stale.append,
     )
     first = await stand.reserved("e1", token="of the stale worker")

@@ -243,6 +243,18 @@ async def test_a_turn_that_our_own_limits_stop_goes_to_the_front_and_blames_nobo
     assert await stand.granted() == ["b"]
 
 
+async def test_a_turn_that_another_queue_goes_on_with_keeps_its_place_and_pays_its_user_once(stand: Stand) -> None:
+    await stand.limit(models={MODEL: {"rpm": 6}}, users={"*": {"rpm": 60}})
+    held = await stand.reserved("a")
+    await stand.waits("b")
+    assert await stand.settle(held, "handed_over", measured=1) == []
+    assert (await stand.waits("a")).place == 1
+    stand.turn(10)
+    assert await stand.granted() == ["a"]
+    assert await stand.settle(await stand.reserved("a")) == []
+    assert (await stand.waits("a")).place == 2  # its number was for that one time
+
+
 async def test_a_refused_call_holds_everybody_and_goes_to_the_front(stand: Stand) -> None:
     held = await stand.reserved("a")
     other = await stand.reserved("b")

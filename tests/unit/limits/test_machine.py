@@ -21,7 +21,8 @@ NAMES = [f"{tenant}{user}{number}" for tenant in "ab" for user in "uv" for numbe
 """Tenant, user, and which of its events."""
 
 ALL = 100
-VERDICTS: list[Verdict] = ["ok", "ok", "neutral", "failed", "failed", "rate_limited", "deferred"]
+EXPIRING = ("res:", "tenant:", "user:", "number:")
+VERDICTS: list[Verdict] = ["ok", "ok", "neutral", "failed", "failed", "rate_limited", "deferred", "handed_over"]
 
 
 class LimitMachine(RuleBasedStateMachine):
@@ -320,7 +321,7 @@ class LimitMachine(RuleBasedStateMachine):
             self.turn(31_000)
             self.grant(ALL)  # the next look
             assert not model.line
-            left = {key for key in self.run(self.stand.keys()) if not key.startswith(("res:", "tenant:", "user:"))}
+            left = {key for key in self.run(self.stand.keys()) if not key.startswith(EXPIRING)}
             assert left == set()  # those expire by themselves
         finally:
             self.run(self.stand.state.aclose())

@@ -84,6 +84,13 @@ async def test_while_the_limits_cannot_be_asked_no_model_is_called() -> None:
     assert outcome.reason is ParkReason.LIMITER_AWAY
 
 
+async def test_a_run_that_another_queue_goes_on_with_was_answered_all_that_it_asked() -> None:
+    limits = NotedLimits()
+    handed_over = Released(ReleaseReason.HANDOFF, "chatkit.agent.other")
+    assert await run(limits, outcome=handed_over) == handed_over
+    assert limits.settled == [Used(3, 2, 120, "handed_over")]
+
+
 @pytest.mark.parametrize(
     ("error", "verdict"),
     [

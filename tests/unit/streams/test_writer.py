@@ -29,6 +29,7 @@ class MemoryLanes:
     calls: list[list[Append]] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
     lost_replies: int = 0
+    journal_full: bool = False
     refusal: AppendRefusedReason | None = None
     open: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -50,7 +51,7 @@ class MemoryLanes:
         stream.extend(append.frames[len(stream) + 1 - append.first :])
         if append.step is not None:
             self.journals.setdefault(append.lease.event_id, []).append(append.step.entry)
-        return Appended(len(stream) + 1)
+        return Appended(len(stream) + 1, append.step is not None and self.journal_full)
 
 
 @pytest.fixture
@@ -122,6 +123,15 @@ async def test_a_step_without_new_frames_waits_for_a_call_that_was_under_way(
     lanes.open.set()
     await keeping
     assert lanes.journals[turn.lease.event_id] == [b"entry"]
+
+
+async def test_keep_says_whether_the_journal_had_room(lanes: MemoryLanes, writer: FrameWriter) -> None:
+    frames = writer.open(delivery())
+    assert await frames.keep(JournalStep("r0", b"entry"))
+    lanes.journal_full = True
+    assert not await frames.keep(JournalStep("r1", b"entry"))
+    lanes.journal_full = False
+    assert await frames.keep(JournalStep("r2", b"entry"))
 
 
 async def test_a_step_is_refused_like_a_frame(lanes: MemoryLanes, writer: FrameWriter) -> None:

@@ -7,14 +7,14 @@
 -- Keys: the shard's hash tag.
 -- Arguments: now ('' for TIME), id, lane, token, owner, lease in ms, 1 to get the body.
 -- Reply: {'begun', epoch, attempt, deaths, acceptance, next frame, accepted ms, cancel reason or '', body or '', 1 when
---   there is a journal, 1 when redriven}, or {why not}.
+--   there is a journal, 1 when redriven, queue, hops}, or {why not}.
 --@include clock.lua
 --@include paused.lua
 local tag, id, lane, token = KEYS[1], ARGV[2], ARGV[3], ARGV[4]
 local key, lease_key = tag .. 'event:' .. id, tag .. 'lease:' .. lane
 local state, acceptance, number, accepted, attempt, deaths, due, started, cancel, type, tenant, queue, turn, journaled,
-  redriven = unpack(redis.call('HMGET', key, 'state', 'acceptance', 'next', 'accepted', 'attempt', 'deaths', 'due',
-    'started', 'cancel', 'type', 'tenant', 'queue', 'turn', 'journaled', 'redriven'))
+  redriven, hops = unpack(redis.call('HMGET', key, 'state', 'acceptance', 'next', 'accepted', 'attempt', 'deaths', 'due',
+    'started', 'cancel', 'type', 'tenant', 'queue', 'turn', 'journaled', 'redriven', 'hops'))
 if not state then
   return { 'unknown' }
 end
@@ -61,4 +61,4 @@ end
 redis.call('ZADD', tag .. 'alarms', expiry, lane)
 local body = ARGV[7] == '1' and redis.call('GET', tag .. 'body:' .. id) or ''
 return { 'begun', epoch, attempt or 1, deaths, acceptance, number, accepted, cancel or '', body, journaled and 1 or 0,
-  redriven and 1 or 0 }
+  redriven and 1 or 0, queue, hops or 0 }

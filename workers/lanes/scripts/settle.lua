@@ -6,10 +6,13 @@
 -- attempt, waiting_limit does not, queued goes on at once. The lease is given back. The deaths are cleared by a run that
 -- came to an answer (an end, or a failure that is tried again); waiting_limit and queued only take back the death of
 -- their own begin, since nothing may have been run: what has killed two workers stays a suspect. If the user asked to
--- stop the event, every outcome becomes cancelled, and frames of another outcome are not shown.
+-- stop the event, every outcome becomes cancelled, and frames of another outcome are not shown. With a queue, the event
+-- waits there from now on, and is woken there; one that is to be stopped is ended by whoever begins it there, since only a
+-- worker can store what was shown.
 -- Keys: the shard's hash tag.
 -- Arguments: now ('' for TIME), id, lane, owner, epoch, token, state, reason, delay in ms, retention in ms, grace in
---   ms, error as JSON ('' for none), dead letter as JSON, bound of dead letters, the final frames.
+--   ms, error as JSON ('' for none), dead letter as JSON, bound of dead letters, the queue that a
+--   handoff leads to ('' for none), the final frames.
 -- Reply: {'settled', state, id to wake, its type, its queue} (the last three missing: nothing to wake) or {'stale'}.
 --@include clock.lua
 --@include fence.lua
@@ -41,12 +44,13 @@ end
 
 local now_ms = math.floor(now_us(ARGV[1]) / 1000)
 local frames = {}
+local queue = ARGV[15]
 if not cancel or state == 'cancelled' then
-  for i = 15, #ARGV do
+  for i = 16, #ARGV do
     frames[#frames + 1] = ARGV[i]
   end
 end
-if cancel then
+if cancel and queue == '' then
   state, reason = 'cancelled', cancel
 end
 if ARGV[12] ~= '' and not cancel then
@@ -60,6 +64,10 @@ if state == 'queued' or state == 'waiting_retry' or state == 'waiting_limit' the
   local due = now_ms + tonumber(ARGV[9])
   local alarm = due
   deaths = deaths - 1
+  if queue ~= '' then
+    redis.call('HSET', key, 'queue', queue)
+    redis.call('HINCRBY', key, 'hops', 1)
+  end
   if state == 'queued' then
     to_wake, alarm = id, now_ms + grace_ms
   elseif state == 'waiting_retry' then

@@ -5,7 +5,7 @@
 -- once. A ticket that was granted is taken up. The same token again gets the same answer; another token for what is
 -- still reserved takes it over, since a lane has one worker, and pays for its own call: that of the worker before was
 -- made. While the circuit of the model is open and there is a fallback whose circuit is not, that one is meant; who
--- moves between the two keeps its number.
+-- moves between the two keeps its number, and so does who comes back from a handoff to another queue.
 -- Keys: the limits' hash tag.
 -- Arguments: now ('' for TIME), id, token, lease in ms, model, fallback ('' for none), class, tenant, user, text
 --   tokens, lane, type, queue, 1 when an attempt has failed before.
@@ -72,7 +72,7 @@ if ticket then
   return waiting(ticket)
 end
 local model = model_of(name)
-ticket = newcomer(model, fallback, number)
+ticket = newcomer(model, fallback, number or tonumber(redis.call('GETDEL', tag .. 'number:' .. id)))
 if is_first(model, ticket) and not stopped(model, ticket) then
   return reserved(model, ticket, take(model, ticket, id, expiry))
 end

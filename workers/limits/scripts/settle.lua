@@ -6,18 +6,20 @@
 -- everything back. A refused call (429) holds everybody back until the provider's time, lowers the ceiling (once a
 -- second) and puts the event back to the front of the line; a turn that our own limits stop between two calls (deferred)
 -- goes to the front as well, and says nothing about the provider. Both pay their tenant's and their user's share when
--- they go on. Five failures in a row open the circuit, a failed probe opens it for twice as long, any answer closes it.
+-- they go on. So does a run that another queue goes on with (handed_over), which was answered all that it asked: it keeps
+-- its number for a minute, and so its place before those who came later. Five failures in a row open the circuit, a failed probe opens it for twice as long, any answer closes it.
 -- Then what became free is handed out.
 -- Keys: the limits' hash tag.
 -- Arguments: now ('' for TIME), id, token, calls that were begun, how many of them said what they used, the tokens
---   that they used, verdict (ok, failed, rate_limited, deferred, quota or neutral), ms that the provider wants us to
---   wait (0: it did not say).
+--   that they used, verdict (ok, handed_over, failed, rate_limited, deferred, quota or neutral), ms that the
+--   provider wants us to wait (0: it did not say).
 -- Reply: {lane, id, type, queue, lane, …} of the grants, or {'stale'}.
 --@include clock.lua
 --@include model.lua
 --@include line.lua
 local CUT, FLOOR = 0.7, 0.05  -- the ceiling: times CUT at a 429, not under FLOOR
 local FAILURES, OPEN_MS, LONGEST_MS, QUOTA_MS = 5, 5000, 60000, 60000
+local NUMBER_MS = 60000
 local id, calls, measured, tokens = ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local verdict, said = ARGV[7], tonumber(ARGV[8])
 local key = tag .. 'res:' .. id
@@ -42,7 +44,7 @@ local charged_calls, charged_tokens = tonumber(held.calls), tonumber(held.tokens
 local used = tokens + math.max(0, calls - measured) * charged_tokens / charged_calls
 model.rtat = model.rtat + (calls - charged_calls) * (request_us(model) or 0)
 model.ttat = model.ttat + (used - charged_tokens) * (token_us(model) or 0)
-if calls == 0 or verdict == 'rate_limited' or verdict == 'deferred' then
+if calls == 0 or verdict == 'rate_limited' or verdict == 'deferred' or verdict == 'handed_over' then
   give_back_shares(model, held, cjson.decode(held.paid))
 end
 
@@ -96,14 +98,17 @@ local function failed()
   end
 end
 
-if verdict == 'ok' or verdict == 'rate_limited' then  -- either way it answers
+if verdict == 'ok' or verdict == 'handed_over' or verdict == 'rate_limited' then  -- it answers, one way or another
   model.fails = 0
   if probe then
     model.open, model.open_for = 0, 0
   end
 end
-if verdict == 'ok' then
+if verdict == 'ok' or verdict == 'handed_over' then
   answered()
+  if verdict == 'handed_over' then
+    redis.call('SET', tag .. 'number:' .. id, held.number, 'PX', NUMBER_MS)
+  end
 elseif verdict == 'rate_limited' then
   refused()
 elseif verdict == 'deferred' then
