@@ -9,7 +9,6 @@ import asyncio
 import html
 import itertools
 import random
-import re
 import shutil
 import subprocess
 import sys
@@ -103,12 +102,15 @@ def ask(address: str, panel: dict[str, Any], start: float, end: float) -> list[S
         reply = httpx.get(f"{address}/api/v1/query_range", params=given, timeout=30)
         reply.raise_for_status()
         for series in reply.json()["data"]["result"]:
-            labels = series["metric"]
-            name = re.sub(
-                r"\{\{(\w+)\}\}", lambda label, labels=labels: labels.get(label[1], ""), target["legendFormat"]
-            )
+            name = legend(target["legendFormat"], series["metric"])
             found.append((name, [(at, float(value)) for at, value in series["values"] if value != "NaN"]))
     return found
+
+
+def legend(template: str, labels: dict[str, str]) -> str:
+    for label, value in labels.items():
+        template = template.replace("{{" + label + "}}", value)
+    return template
 
 
 def drawn(panel: dict[str, Any], series: list[Series], start: float, end: float) -> str:

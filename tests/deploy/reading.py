@@ -2,15 +2,16 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import promql_parser
+import pytest
 import yaml
 
-from workers.settings import Settings, variable_of
+from workers.settings import Settings, load_settings, variable_of
 from workers.telemetry.metrics import PREFIX, Metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,6 +36,15 @@ def example(path: str) -> dict[str, str]:
     lines = [line for line in text_of(path).splitlines() if line and not line.startswith("#")]
     pairs = dict(line.split("=", 1) for line in lines)
     return {name: value.strip("'") or "filled-in" for name, value in pairs.items()}
+
+
+def settings_of(given: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """What the program makes of an environment. Raises `SettingsError` for what it does not take."""
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in given.items():
+        monkeypatch.setenv(variable, value)
+    return load_settings()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,7 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
-from tests.cli_process import settings as environment
-from tests.deploy.reading import DEPLOY, VARIABLES, documents, example, text_of
-from workers.settings import Settings, load_settings
+from tests.deploy.reading import DEPLOY, VARIABLES, documents, example, settings_of, text_of
 
 FILES = ["compose.yaml", "compose.rabbitmq.yaml"]
 OURS = {"db", "gateway", "worker", "flower"}
@@ -80,12 +78,7 @@ def test_the_program_takes_the_settings_of_each_service(
     for path in extra:
         given |= filled(path)["services"].get(name, {}).get("environment", {})
     assert {variable for variable in given if not variable.startswith("FLOWER_")} <= VARIABLES
-    for variable in environment().keys() & VARIABLES:
-        monkeypatch.delenv(variable)
-    for variable, value in given.items():
-        monkeypatch.setenv(variable, value)
-    settings = load_settings()
-    assert isinstance(settings, Settings)
+    settings = settings_of(given, monkeypatch)
     assert settings.public_url == "https://localhost"
     assert settings.broker_url.startswith("amqp://" if extra and name != "db" else "redis://")
 

@@ -12,11 +12,12 @@ from tests.deploy.reading import DEPLOY, ROOT, VARIABLES, text_of
 from workers.cli.main import cli
 
 DOCUMENTS = ["README.md", "runbook.md"]
+NOT_TEXT = {".png"}
 OF_COMPOSE = {"CHATKIT_SITE", "CHATKIT_VERSION"}
 COMMAND = re.compile(r"chatkit-workers +([a-z][^`\n]*)")
 NAMED = re.compile(r"\b(?:CHATKIT_[A-Z_]+[A-Z]|OPENAI_[A-Z_]+|SENTRY_[A-Z]+)\b")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-TEXTS = [path for path in sorted(DEPLOY.rglob("*")) if path.is_file() and path.name != ".env"]
+TEXTS = [path for path in sorted(DEPLOY.rglob("*")) if path.is_file() and path.suffix not in NOT_TEXT]
 
 
 def spans(text: str) -> Iterator[str]:

@@ -12,11 +12,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from tests.cli_process import settings as environment
 from tests.deploy.keda import ScaledObject, TriggerAuthentication
-from tests.deploy.reading import DEPLOY, VARIABLES, example
+from tests.deploy.reading import DEPLOY, VARIABLES, example, settings_of
 from workers.gateway.transport import OPEN_PATHS
-from workers.settings import load_settings
 
 KUBECTL = Path(sys.executable).parent / "kubectl"
 OVERLAYS = ["dev", "prod"]
@@ -176,10 +174,6 @@ def test_the_program_takes_the_settings(overlay: str, monkeypatch: pytest.Monkey
         [found] = of_kind("dev", "Secret")
         given |= {name: b64decode(value).decode() for name, value in found["data"].items()}
     assert given.keys() - OF_FLOWER <= VARIABLES
-    for variable in environment().keys() & VARIABLES:
-        monkeypatch.delenv(variable)
-    for variable, value in given.items():
-        monkeypatch.setenv(variable, value)
-    settings = load_settings()
+    settings = settings_of(given, monkeypatch)
     assert settings.public_url
     assert settings.service_keys
