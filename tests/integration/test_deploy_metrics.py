@@ -15,7 +15,7 @@ from tests.integration.test_worker import ended, publish
 from workers.testing.provider import FakeProvider
 from workers.testing.provider_steps import Status, Text
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
 
 NAME = re.compile(r"^([a-z]\w*)(?:\{.*\})? [\d.e+-]+$", re.MULTILINE)
 
@@ -64,7 +64,7 @@ async def test_every_metric_that_alerts_and_panels_read_is_in_a_scrape(
     events = [create_event(f"question {number}") for number in range(3)]
     publish(deployment, *events)
     async with deployment.lanes() as lanes:
-        states = {await ended(lanes, event, within=30) for event in events}
+        states = {await ended(lanes, event, within=60) for event in events}
         assert states == {EventState.DONE, EventState.DEAD}
         publish(deployment, feedback_event("thr_1"))
     async with httpx.AsyncClient(base_url=deployment.gateway(), timeout=30) as gateway:

@@ -55,7 +55,7 @@ async def comes_to(deployment: Deployment, event: Event, state: EventState) -> N
             found = await lanes.status(event.event_id)
             return found is not None and found[0].state is state
 
-        await eventually(there, within=30)
+        await eventually(there, within=60)
 
 
 async def test_a_tenant_is_paused_its_stuck_thread_found_and_explained_and_what_that_says_sets_it_free(

@@ -84,6 +84,6 @@ async def test_what_waited_in_a_backup_is_answered_after_its_restore(
     try:
         deployment.worker("tests.model_worker")
         async with deployment.lanes() as lanes:
-            assert await ended(lanes, event, within=30) is EventState.DONE
+            assert await ended(lanes, event, within=60) is EventState.DONE
     finally:
         new.stop()
