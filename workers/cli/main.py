@@ -14,6 +14,7 @@ COMMANDS = {
     "flower": "Run Flower, the dashboard of tasks.",
     "publish": "Put events on the queue.",
     "events": "Show, follow or cancel one event.",
+    "lanes": "Show which conversations wait longest, and why.",
     "dead": "List, show, redrive or purge dead letters.",
     "sessions": "List or revoke the sessions of users.",
     "limits": "Show or change rate limits at run time.",
