@@ -10,7 +10,7 @@ from workers.sessions.store import PACKAGE as SESSIONS
 
 INCLUDED = {
     LANES: {"clock", "fence", "frames", "ending", "dead", "paused", "window"},
-    LIMITS: {"model", "line", "eta"},
+    LIMITS: {"model", "line", "eta", "newcomer"},
     SESSIONS: {"live", "revoking"},
 }
 """Parts of scripts."""
