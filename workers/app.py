@@ -10,7 +10,8 @@ from workers import tasks
 from workers.broker import queues, transport_options
 from workers.errors import SettingsError
 from workers.ingest.install import install as install_ingest
-from workers.pool import current_loop, on_loop_start, on_loop_stop, shut_down
+from workers.lanes.figures import Load
+from workers.pool import current_load, current_loop, on_loop_start, on_loop_stop, shut_down
 from workers.routing import QUEUE_INTERACTIVE
 from workers.runtime import WorkerProcess
 from workers.settings import Settings, load_settings
@@ -47,7 +48,7 @@ def make_app(settings: Settings) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,  # the lease, not the connection, owns a turn
     )
     app.events.dispatcher_cls = "workers.pool.dispatcher:BriefDispatcher"
-    worker = WorkerProcess(settings, app, give_up=shut_down)
+    worker = WorkerProcess(settings, app, give_up=shut_down, load=lambda: Load(*current_load()))
     tasks.register(app, worker)
     install_ingest(app, loop_of=running_loop, admission_of=lambda: worker.runtime.admission)
     on_loop_start(worker.open)

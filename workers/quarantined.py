@@ -14,7 +14,7 @@ from contextlib import closing
 
 from workers.broker import sending_app
 from workers.quarantine import TAKEN, delivery_of_line, line_of_outcome
-from workers.runtime import open_core, turn_runtime
+from workers.runtime import open_core, told_metrics, turn_runtime
 from workers.settings import load_settings
 from workers.telemetry.logging import configure_logging
 from workers.telemetry.sentry import init_sentry
@@ -40,7 +40,11 @@ async def serve(answers: int) -> None:
     lines: asyncio.Queue[bytes] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     with closing(sending_app(settings)) as app:
-        async with open_core(settings, app) as core, turn_runtime(core) as turns:
+        async with (
+            open_core(settings, app) as core,
+            told_metrics(core) as metrics,
+            turn_runtime(core, metrics) as turns,
+        ):
             put = lines.put_nowait
             reading = threading.Thread(target=read, args=(lambda line: loop.call_soon_threadsafe(put, line),))
             reading.daemon = True

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from schemas.outcome import EventState
+from schemas.outcome import ENDED_STATES, EventState
 from schemas.records import EventStatus
 from workers.lanes.connection import State
 from workers.lanes.keys import Keys
@@ -59,6 +59,13 @@ class LaneViews:
             dead_kept=sum(kept for _, _, kept, _ in replies),
             fenced_writes=counts["fenced"],
             fenced=_by_name(counts, "fenced"),
+            ended={
+                (type_, state): count
+                for state in ENDED_STATES
+                for type_, count in _by_name(counts, f"ended:{state}").items()
+            },
+            retried=_by_name(counts, "retry"),
+            frames=counts["frames"],
         )
 
     async def _lane_of(self, event_id: str) -> str | None:
