@@ -55,8 +55,9 @@ async def shown(flower: httpx.AsyncClient, event: Event, state: str) -> str:
 
 async def rows(flower: httpx.AsyncClient) -> list[dict[str, Any]]:
     """The list of tasks as the page gets it, newest first."""
-    asked = {"draw": 1, "start": 0, "length": 50, "order[0][column]": 0, "columns[0][data]": "received"}
-    answer = await flower.get("/tasks/datatable", params={**asked, "order[0][dir]": "desc"})
+    page = {"draw": "1", "start": "0", "length": "50"}
+    order = {"order[0][column]": "0", "columns[0][data]": "received", "order[0][dir]": "desc"}
+    answer = await flower.get("/tasks/datatable", params={**page, **order})
     return list(answer.json()["data"])
 
 
