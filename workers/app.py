@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from functools import partial
 from typing import Any
 
 from celery import Celery, signals
@@ -15,6 +16,7 @@ from workers.pool import current_load, current_loop, on_loop_start, on_loop_stop
 from workers.routing import QUEUE_INTERACTIVE
 from workers.runtime import WorkerProcess
 from workers.settings import Settings, load_settings
+from workers.telemetry.sentry import init_sentry
 from workers.telemetry.worker import install as install_telemetry
 from workers.tls import tls_options
 
@@ -53,8 +55,9 @@ def make_app(settings: Settings) -> Celery:
     install_ingest(app, loop_of=running_loop, admission_of=lambda: worker.runtime.admission)
     on_loop_start(worker.open)
     on_loop_stop(worker.close)
-    dsn = settings.sentry_dsn
-    install_telemetry(level=settings.log_level, sentry_dsn=dsn.get_secret_value() if dsn else None)
+    install_telemetry(
+        level=settings.log_level, start_sentry=partial(init_sentry, role="worker", **settings.sentry_options)
+    )
     return app
 
 

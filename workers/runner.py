@@ -4,6 +4,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from schemas.errors import InvalidEventError
@@ -19,6 +20,7 @@ from schemas.outcome import (
     Released,
     ReleaseReason,
 )
+from schemas.traces import trace_of
 from workers import failpoints
 from workers.cancellation import take_cancellation
 from workers.clock import utc_now
@@ -34,6 +36,7 @@ from workers.lanes.ports import Waker
 from workers.lanes.records import Begun, NotBegun, Settled, Settlement, SettleRefused, Start
 from workers.policies.delivery import Delivery, LastLook, StopSignal
 from workers.settle import Settler
+from workers.telemetry.context import run_context
 from workers.telemetry.metrics import LIMIT, QUEUE, Metrics
 
 log = logging.getLogger(__name__)
@@ -105,6 +108,10 @@ class EventRunner:
         except InvalidEventError as error:
             return await asyncio.shield(self._bury(self._settler.unreadable(begun, error, utc_now())))
         self._observe_wait(delivery)
+        with context_of(delivery):
+            return await self._run(delivery, over_time)
+
+    async def _run(self, delivery: Delivery, over_time: Callable[[], bool]) -> Verdict:
         try:
             outcome = await self._under_lease(delivery)
         except asyncio.CancelledError:
@@ -197,6 +204,19 @@ class EventRunner:
             event_id, name = delivery.lease.event_id, type(error).__name__
             log.warning("answer_not_taken_back", extra={"event_id": event_id, "error": name})
             return LastLook()
+
+
+def context_of(delivery: Delivery) -> AbstractContextManager[None]:
+    """What the log lines of a run say of it."""
+    event, lease = delivery.event, delivery.lease
+    return run_context(
+        event_id=lease.event_id,
+        type_=event.type,
+        lane=lease.lane,
+        attempt=delivery.attempt,
+        trace=trace_of(event),
+        traceparent=event.traceparent,
+    )
 
 
 def event_of(begun: Begun) -> Event:

@@ -35,6 +35,7 @@ from workers.ingest.admission import Admission
 from workers.ingest.ingress import Ingress, connect_ingress
 from workers.ingest.intake import Intake
 from workers.ingest.rounds import LightRounds
+from workers.lanes.check_ins import CheckIns
 from workers.lanes.connection import STATE_ERRORS, State, connect
 from workers.lanes.deployment import keys_of, lanes_of
 from workers.lanes.figures import Figures, Load, Teller
@@ -73,10 +74,14 @@ from workers.streams.reader import FrameReader
 from workers.streams.replay import TurnStreams
 from workers.streams.writer import FrameWriter
 from workers.telemetry.metrics import Metrics
+from workers.telemetry.sentry import check_in, is_on
 from workers.telemetry.totals import Growth
 from workers.waker import CeleryWaker
 
 log = logging.getLogger(__name__)
+
+SWEEPER = "chatkit-sweeper"
+"""Its monitor in Sentry, made by its first check-in."""
 
 CANCEL_AGAIN_SECONDS = 0.5
 QUARANTINE_MARGIN = timedelta(seconds=30)
@@ -324,7 +329,9 @@ async def worker_runtime(
         admission = Admission(
             intake, lanes, worker=name, max_event_bytes=largest, now=utc_now, mourner=ends, check=check
         )
-        sweeping = Rounds(Sweeper(lanes, core.waker.wake).sweep, lambda: roll.live, failure="sweep_failed")
+        check_ins = CheckIns(core.state, core.keys, partial(check_in, SWEEPER, every_minutes=1))
+        sweeper = Sweeper(lanes, core.waker.wake, check_ins.done if is_on() else None)
+        sweeping = Rounds(sweeper.sweep, lambda: roll.live, failure="sweep_failed")
         await stack.enter_async_context(running(sweeping.run(), "sweeper", give_up))
         granting = Rounds(turns.desk.grant, lambda: roll.live, failure="grant_failed")
         await stack.enter_async_context(running(granting.run(), "granter", give_up))

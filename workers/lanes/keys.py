@@ -79,6 +79,11 @@ class Keys:
         return f"{self.prefix}:{{figures}}:"
 
     @property
+    def check_in(self) -> str:
+        """Says for a minute that the sweeper was reported alive."""
+        return f"{self.prefix}:check-in"
+
+    @property
     def probe(self) -> str:
         """What readiness writes, to know that the state takes writes."""
         return f"{self.prefix}:probe"

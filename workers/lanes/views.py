@@ -87,9 +87,8 @@ def moment(milliseconds: bytes | int) -> datetime:
 
 
 def _status_of(event_id: str, reply: Sequence[Any]) -> tuple[EventStatus, Owner]:
-    source, type_, lane, state, reason, attempt, accepted, started, ended, acceptance, number, tenant, user, place = (
-        reply
-    )
+    source, type_, lane, state, reason, attempt, accepted, started, ended, acceptance, number, *rest = reply
+    tenant, user, trace, place = rest
     last = int(number) - 1
     status = EventStatus(
         id=event_id,
@@ -104,5 +103,6 @@ def _status_of(event_id: str, reply: Sequence[Any]) -> tuple[EventStatus, Owner]
         started_at=moment(started) if started else None,
         ended_at=moment(ended) if ended else None,
         last_frame_id=f"{int(acceptance)}-{last}" if last else None,
+        traceparent=trace.decode() if trace else None,
     )
     return status, Owner(tenant.decode(), user.decode())
