@@ -111,7 +111,7 @@ async def cancel(event_id: str, runtime: Runtime, caller: AnyCaller) -> dict[str
 
 
 def _let_through(place: Place, trace: str, runtime: GatewayRuntime) -> Place:
-    """The event, in a trace. One that asks for what the deployment does not allow is as wrong as one that cannot be read."""
+    """The event, in a trace. What the deployment does not allow is as wrong as what cannot be read."""
     if isinstance(place, InvalidEventError):
         return place
     try:
