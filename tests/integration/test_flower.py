@@ -14,7 +14,8 @@ from tests.cli_process import cli, settings
 from tests.deployment import Deployment
 from tests.eventually import eventually
 from tests.integration.test_worker import publish
-from workers.dispatch import QUEUES
+from workers.broker import queues
+from workers.settings import Settings
 from workers.testing.provider import FakeProvider
 from workers.testing.provider_steps import Status, Text
 
@@ -96,7 +97,7 @@ def test_the_queues_page_names_every_queue_with_its_length_before_any_worker_has
         page = httpx.get(f"{deployment.flower()}/broker").text
         broker.flushdb()
     found = dict(re.findall(r"<td[^>]*>(chatkit\.[\w.]+)</td>\s*<td[^>]*>\s*(\d+)", page))
-    assert found.keys() == set(QUEUES)
+    assert found.keys() == {queue.name for queue in queues(Settings())}
     assert found["chatkit.interactive"] == "3"
 
 

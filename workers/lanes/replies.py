@@ -49,7 +49,9 @@ def begun_of(start: Start, owner: str, reply: Sequence[Any]) -> Begun | NotBegun
     """Answer of begin."""
     if len(reply) == 1:
         return NotBegun(reply[0].decode())
-    _, epoch, attempt, deaths, acceptance, number, accepted, cancel, body, journaled, redriven, queue, hops, *times = reply
+    _, epoch, attempt, deaths, acceptance, number, accepted, cancel, body, journaled, redriven, queue, hops, *times = (
+        reply
+    )
     age, waited, parked = times
     return Begun(
         lease=Lease(start.lane, start.event_id, owner, start.token, int(epoch)),
