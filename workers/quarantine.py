@@ -38,6 +38,9 @@ OUTCOMES: dict[str, Any] = {
 }
 
 
+WAITED: TypeAdapter[Waited | None] = TypeAdapter(Waited | None)
+
+
 class Quarantine:
     """The parent's side. Implements `workers.policies.worker_lost.Quarantine`.
 
@@ -146,7 +149,7 @@ def delivery_of_line(line: bytes) -> Delivery:
         event=parse_event(event, max_bytes=len(event) * 4 + 1),
         lease=Lease(**record.pop("lease")),
         accepted_at=datetime.fromisoformat(record.pop("accepted_at")),
-        waited=Waited(**waited) if waited else None,
+        waited=WAITED.validate_python(waited),
         deaths=1,
         **record,
     )
