@@ -41,6 +41,7 @@ class EventStatus(BaseModel):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     last_frame_id: str | None = None
+    traceparent: str | None = None
 
 
 class PageState(BaseModel):

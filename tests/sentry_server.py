@@ -1,4 +1,4 @@
-"""A Sentry on loopback: takes envelopes from real processes and keeps their events.
+"""A Sentry on loopback: takes envelopes from real processes and keeps what is in them.
 
 with SentryServer() as sentry:
     deployment.worker(SENTRY_DSN=sentry.dsn)
@@ -6,6 +6,7 @@ with SentryServer() as sentry:
 """
 
 import gzip
+import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -18,9 +19,12 @@ class SentryServer:
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
+        self.check_ins: list[dict[str, Any]] = []
+        self.transactions: list[dict[str, Any]] = []
         self.envelopes: list[bytes] = []
         """All that was sent, as it came."""
-        kept, envelopes = self.events, self.envelopes
+        envelopes = self.envelopes
+        kept = {"event": self.events, "check_in": self.check_ins, "transaction": self.transactions}
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:  # the name that http.server looks for
@@ -28,9 +32,9 @@ class SentryServer:
                 if self.headers.get("content-encoding") == "gzip":
                     body = gzip.decompress(body)
                 envelopes.append(body)
-                kept.extend(
-                    item.payload.json or {} for item in Envelope.deserialize(body).items if item.type == "event"
-                )
+                for item in Envelope.deserialize(body).items:
+                    if item.type in kept:
+                        kept[item.type].append(item.payload.json or json.loads(item.payload.get_bytes()))
                 self.send_response(200)
                 self.send_header("content-length", "2")
                 self.end_headers()

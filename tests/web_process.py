@@ -29,7 +29,7 @@ def flower_process(environment: Mapping[str, str]) -> Iterator[str]:
     port = free_port()
     command = ("flower", "--port", str(port), "--logging=warning")
     with serving(
-        OURS, command, port, {**environment, "FLOWER_UNAUTHENTICATED_API": "true"}, health="/healthcheck"
+        OURS, command, port, {"FLOWER_UNAUTHENTICATED_API": "true", **environment}, health="/healthcheck"
     ) as address:
         yield address
 

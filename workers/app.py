@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from functools import partial
 from typing import Any
 
 from celery import Celery, signals
@@ -10,10 +11,12 @@ from workers import tasks
 from workers.broker import queues, transport_options
 from workers.errors import SettingsError
 from workers.ingest.install import install as install_ingest
-from workers.pool import current_loop, on_loop_start, on_loop_stop, shut_down
+from workers.lanes.figures import Load
+from workers.pool import current_load, current_loop, on_loop_start, on_loop_stop, shut_down
 from workers.routing import QUEUE_INTERACTIVE
 from workers.runtime import WorkerProcess
 from workers.settings import Settings, load_settings
+from workers.telemetry.sentry import init_sentry
 from workers.telemetry.worker import install as install_telemetry
 from workers.tls import tls_options
 
@@ -47,13 +50,14 @@ def make_app(settings: Settings) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,  # the lease, not the connection, owns a turn
     )
     app.events.dispatcher_cls = "workers.pool.dispatcher:BriefDispatcher"
-    worker = WorkerProcess(settings, app, give_up=shut_down)
+    worker = WorkerProcess(settings, app, give_up=shut_down, load=lambda: Load(*current_load()))
     tasks.register(app, worker)
     install_ingest(app, loop_of=running_loop, admission_of=lambda: worker.runtime.admission)
     on_loop_start(worker.open)
     on_loop_stop(worker.close)
-    dsn = settings.sentry_dsn
-    install_telemetry(level=settings.log_level, sentry_dsn=dsn.get_secret_value() if dsn else None)
+    install_telemetry(
+        level=settings.log_level, start_sentry=partial(init_sentry, role="worker", **settings.sentry_options)
+    )
     return app
 
 

@@ -89,7 +89,7 @@ class Ends:
             type_ = delivery.event.type
             if state is EventState.DEAD and isinstance(outcome, DeadLettered):
                 kind = outcome.error.kind if outcome.error else None
-                tell_of_dead_letter(delivery.event.event_id, type_, outcome.reason, kind)
+                tell_of_dead_letter(delivery.event.event_id, type_, outcome.reason, kind, delivery.event.tenant)
                 dying |= {type_} if outcome.reason in FLOODING else set()
                 if outcome.reason is DeadReason.QUOTA and self._quota_alerts.take():
                     log.error("quota_refused", extra={"event_id": delivery.event.event_id, "kind": kind})
@@ -109,7 +109,7 @@ class Ends:
         for letter in letters:
             if letter.reason is not DeadReason.INVALID or self._invalid_told.take():
                 kind = (letter.error or "").partition(":")[0] if letter.reason is DeadReason.BUG else None
-                tell_of_dead_letter(letter.id, letter.type or "none", letter.reason, kind)
+                tell_of_dead_letter(letter.id, letter.type or "none", letter.reason, kind, letter.tenant)
 
     async def _see_to_sign_ins(self, refused: Sequence[Delivery], signed_in: Collection[Owner]) -> None:
         """Fails open: the alarms of those that wait stand behind it."""

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from schemas.events import parse_event
 from schemas.outcome import Cancelled, DeadLettered, Done, Dropped, Outcome, Parked, ParkReason, Released, Retry
-from workers.policies.delivery import Delivery, Lease
+from workers.policies.delivery import Delivery, Lease, Waited
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,9 @@ NOT_STARTED = Parked(ParkReason.OVERLOAD, timedelta(seconds=5))
 OUTCOMES: dict[str, Any] = {
     kind.__name__: TypeAdapter(kind) for kind in (Done, Dropped, Cancelled, Retry, Parked, Released, DeadLettered)
 }
+
+
+WAITED: TypeAdapter[Waited | None] = TypeAdapter(Waited | None)
 
 
 class Quarantine:
@@ -131,6 +134,9 @@ def line_of(delivery: Delivery) -> bytes:
         "redriven": delivery.redriven,
         "queue": delivery.queue,
         "hops": delivery.hops,
+        "age_seconds": delivery.age_seconds,
+        "waited": asdict(delivery.waited) if delivery.waited else None,
+        "begun_at": delivery.begun_at,
     }
     return json.dumps(record).encode() + b"\n"
 
@@ -138,11 +144,12 @@ def line_of(delivery: Delivery) -> bytes:
 def delivery_of_line(line: bytes) -> Delivery:
     """The delivery of such a line."""
     record: dict[str, Any] = json.loads(line)
-    event = record.pop("event")
+    event, waited = record.pop("event"), record.pop("waited")
     return Delivery(
         event=parse_event(event, max_bytes=len(event) * 4 + 1),
         lease=Lease(**record.pop("lease")),
         accepted_at=datetime.fromisoformat(record.pop("accepted_at")),
+        waited=WAITED.validate_python(waited),
         deaths=1,
         **record,
     )

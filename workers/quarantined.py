@@ -14,7 +14,8 @@ from contextlib import closing
 
 from workers.broker import sending_app
 from workers.quarantine import TAKEN, delivery_of_line, line_of_outcome
-from workers.runtime import open_core, turn_runtime
+from workers.runner import context_of
+from workers.runtime import open_core, told_metrics, turn_runtime
 from workers.settings import load_settings
 from workers.telemetry.logging import configure_logging
 from workers.telemetry.sentry import init_sentry
@@ -34,13 +35,16 @@ def main() -> None:
 async def serve(answers: int) -> None:
     """Run one delivery after another."""
     settings = load_settings()
-    dsn = settings.sentry_dsn
     configure_logging(settings.log_level)
-    init_sentry(dsn.get_secret_value() if dsn else None, role="quarantine")
+    init_sentry(role="quarantine", **settings.sentry_options)
     lines: asyncio.Queue[bytes] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     with closing(sending_app(settings)) as app:
-        async with open_core(settings, app) as core, turn_runtime(core) as turns:
+        async with (
+            open_core(settings, app) as core,
+            told_metrics(core) as metrics,
+            turn_runtime(core, metrics) as turns,
+        ):
             put = lines.put_nowait
             reading = threading.Thread(target=read, args=(lambda line: loop.call_soon_threadsafe(put, line),))
             reading.daemon = True
@@ -48,7 +52,9 @@ async def serve(answers: int) -> None:
             while True:
                 line = await lines.get()
                 os.write(answers, TAKEN)
-                outcome = await turns.dispatcher(delivery_of_line(line))
+                delivery = delivery_of_line(line)
+                with context_of(delivery):
+                    outcome = await turns.dispatcher(delivery)
                 os.write(answers, line_of_outcome(outcome))
 
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from schemas.errors import InvalidEventError
@@ -19,6 +20,7 @@ from schemas.outcome import (
     Released,
     ReleaseReason,
 )
+from schemas.traces import trace_of
 from workers import failpoints
 from workers.cancellation import take_cancellation
 from workers.clock import utc_now
@@ -34,6 +36,8 @@ from workers.lanes.ports import Waker
 from workers.lanes.records import Begun, NotBegun, Settled, Settlement, SettleRefused, Start
 from workers.policies.delivery import Delivery, LastLook, StopSignal
 from workers.settle import Settler
+from workers.telemetry.context import run_context
+from workers.telemetry.metrics import LIMIT, QUEUE, Metrics
 
 log = logging.getLogger(__name__)
 
@@ -68,12 +72,19 @@ class EventRunner:
         settler: Settler,
         last_look: LookingAgain,
         ends: Ends,
+        metrics: Metrics | None = None,
     ) -> None:
-        self._ends = ends
+        self._ends, self._metrics = ends, metrics or Metrics()
         self._lanes, self._keeper, self._waker = lanes, keeper, waker
         self._dispatch, self._settler, self._last_look = dispatcher, settler, last_look
 
-    async def run(self, lane: str, event_id: str, over_time: Callable[[], bool] = lambda: False) -> Verdict:
+    async def run(
+        self,
+        lane: str,
+        event_id: str,
+        over_time: Callable[[], bool] = lambda: False,
+        on_begun: Callable[[int], None] = lambda _: None,
+    ) -> Verdict:
         """Run what the wake-up points at, if it is still to be run.
 
         Args:
@@ -81,6 +92,7 @@ class EventRunner:
             event_id: likewise.
             over_time: asked when the run is cancelled: whether it took too long, which spends an attempt. Otherwise the
                 worker is about to end, which spends none.
+            on_begun: told which attempt it is, once it is one.
         """
         try:
             [begun] = await self._lanes.begin([Start(lane, event_id, token=uuid.uuid4().hex)])
@@ -89,11 +101,17 @@ class EventRunner:
             return NothingToDo("state_away")  # its alarm wakes it again
         if isinstance(begun, NotBegun):
             return NothingToDo(begun.why)
+        on_begun(begun.attempt)
         failpoints.hit(FailPoint.AFTER_BEGIN, subject=event_id)
         try:
             delivery = delivery_of(begun, event_of(begun))
         except InvalidEventError as error:
             return await asyncio.shield(self._bury(self._settler.unreadable(begun, error, utc_now())))
+        self._observe_wait(delivery)
+        with context_of(delivery):
+            return await self._run(delivery, over_time)
+
+    async def _run(self, delivery: Delivery, over_time: Callable[[], bool]) -> Verdict:
         try:
             outcome = await self._under_lease(delivery)
         except asyncio.CancelledError:
@@ -104,6 +122,11 @@ class EventRunner:
             take_cancellation()
             outcome = self._dispatch.decide(TransientError(OVER_TIME, kind="TaskTimeLimit"), delivery)
         return await asyncio.shield(self._settle(delivery, outcome))
+
+    def _observe_wait(self, delivery: Delivery) -> None:
+        if delivery.waited is not None and delivery.event.needs_turn:
+            stage = QUEUE if delivery.waited.parked is None else LIMIT
+            self._metrics.turn_seconds.labels(stage).observe(delivery.waited.seconds)
 
     async def _under_lease(self, delivery: Delivery) -> Outcome:
         """The policies and the handler, stopped when the lease is lost or the user cancels."""
@@ -183,6 +206,19 @@ class EventRunner:
             return LastLook()
 
 
+def context_of(delivery: Delivery) -> AbstractContextManager[None]:
+    """What the log lines of a run say of it."""
+    event, lease = delivery.event, delivery.lease
+    return run_context(
+        event_id=lease.event_id,
+        type_=event.type,
+        lane=lease.lane,
+        attempt=delivery.attempt,
+        trace=trace_of(event),
+        traceparent=event.traceparent,
+    )
+
+
 def event_of(begun: Begun) -> Event:
     """The event of a delivery. It was checked at acceptance, but maybe by another version of the program.
 
@@ -207,5 +243,7 @@ def delivery_of(begun: Begun, event: Event) -> Delivery:
         redriven=begun.redriven,
         queue=begun.queue,
         hops=begun.hops,
+        age_seconds=begun.age_seconds,
+        waited=begun.waited,
         stop=StopSignal(begun.cancelled),
     )

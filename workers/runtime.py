@@ -35,8 +35,10 @@ from workers.ingest.admission import Admission
 from workers.ingest.ingress import Ingress, connect_ingress
 from workers.ingest.intake import Intake
 from workers.ingest.rounds import LightRounds
+from workers.lanes.check_ins import CheckIns
 from workers.lanes.connection import STATE_ERRORS, State, connect
 from workers.lanes.deployment import keys_of, lanes_of
+from workers.lanes.figures import Figures, Load, Teller
 from workers.lanes.keeper import LeaseKeeper
 from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes
@@ -71,9 +73,15 @@ from workers.streams.outcomes import EffectOutcomes
 from workers.streams.reader import FrameReader
 from workers.streams.replay import TurnStreams
 from workers.streams.writer import FrameWriter
+from workers.telemetry.metrics import Metrics
+from workers.telemetry.sentry import check_in, is_on
+from workers.telemetry.totals import Growth
 from workers.waker import CeleryWaker
 
 log = logging.getLogger(__name__)
+
+SWEEPER = "chatkit-sweeper"
+"""Its monitor in Sentry, made by its first check-in."""
 
 CANCEL_AGAIN_SECONDS = 0.5
 QUARANTINE_MARGIN = timedelta(seconds=30)
@@ -173,9 +181,9 @@ def unreachable(variable: str, remedy: str, *errors: type[Exception]) -> Iterato
 
 @asynccontextmanager
 async def turn_runtime(
-    core: Core, quarantine: Quarantine | None = None, *, give_up: GiveUp = lambda: None
+    core: Core, metrics: Metrics, quarantine: Quarantine | None = None, *, give_up: GiveUp = lambda: None
 ) -> AsyncIterator[TurnParts]:
-    """Everything that runs deliveries."""
+    """Everything that runs deliveries. What it counts goes to `metrics`."""
     settings, plugins, lanes = core.settings, core.plugins, core.lanes
     async with AsyncExitStack() as stack:
         writer = FrameWriter(lanes)
@@ -192,6 +200,7 @@ async def turn_runtime(
             on_stale=partial(refusals.note, "limits"),
             # a wait for the limits must not end a turn as one that took too long
             longest_pause=min(LONGEST_PAUSE, timedelta(seconds=settings.turn_seconds) / 4),
+            metrics=metrics,
         )
         stack.push_async_callback(desk.close)
         await stack.enter_async_context(running(desk.run(), "limit-desk", give_up))
@@ -230,6 +239,7 @@ async def turn_runtime(
             route=core.router.route,
             handlers=plugins.handlers,
             on_stale=partial(refusals.note, "store"),
+            metrics=metrics,
         )
         dispatcher = Dispatcher(
             settings,
@@ -250,6 +260,17 @@ def _services(settings: Settings, plugins: Plugins) -> ServiceDirectory:
     return load_services(settings.services)
 
 
+@asynccontextmanager
+async def told_metrics(
+    core: Core, name: str = "", load: Callable[[], Load] = lambda: Load(0, 0), *, give_up: GiveUp = lambda: None
+) -> AsyncIterator[Metrics]:
+    """The metrics of this process, told to the deployment once a second and at the end. `name`: of a worker."""
+    metrics = Metrics()
+    teller = Teller(Figures(core.state, core.keys), Growth(metrics.counted()).take, name, load)
+    async with running(teller.run(), "figures", give_up):
+        yield metrics
+
+
 async def _provider_of_worker(stack: AsyncExitStack, settings: Settings, store: SessionStore) -> SessionProvider | None:
     """What makes sessions for events of the queue; None where only the gateways were given a key to sign with."""
     if settings.signing_keys is None and settings.secret_key is None:
@@ -267,19 +288,22 @@ def _pages(core: Core, provider: SessionProvider | None) -> PageAccess:
 
 
 @asynccontextmanager
-async def worker_runtime(core: Core, *, give_up: GiveUp = lambda: None) -> AsyncIterator[WorkerRuntime]:
-    """Everything that a worker runs. At the end the ways in stop first, then what turns need, last the lease keeper:
-    a lease must outlive the last settlement of what it covers."""
+async def worker_runtime(
+    core: Core, load: Callable[[], Load] = lambda: Load(0, 0), *, give_up: GiveUp = lambda: None
+) -> AsyncIterator[WorkerRuntime]:
+    """Everything that a worker runs. `load`: of its pool. At the end the ways in stop first, then what turns need, then
+    the lease keeper, since a lease must outlive the last settlement of what it covers; last what tells the figures."""
     settings, lanes, name = core.settings, core.lanes, worker_name()
     async with AsyncExitStack() as stack:
         roll = Roll(core.state, core.keys)
         await stack.enter_async_context(running(roll.run(name), "roll", give_up))
+        metrics = await stack.enter_async_context(told_metrics(core, name, load, give_up=give_up))
         keeper = LeaseKeeper(lanes, core.state, core.keys, lease=settings.lease)
         await stack.enter_async_context(running(keeper.run(), "lease-keeper", give_up))
         longest = timedelta(seconds=settings.turn_seconds) + QUARANTINE_MARGIN
         quarantine = Quarantine(memory_bytes=settings.quarantine_bytes, longest=longest)
         stack.push_async_callback(quarantine.close)
-        turns = await stack.enter_async_context(turn_runtime(core, quarantine, give_up=give_up))
+        turns = await stack.enter_async_context(turn_runtime(core, metrics, quarantine, give_up=give_up))
         light, dispatcher = turns.light, turns.dispatcher
         settler = Settler(name)
 
@@ -305,7 +329,9 @@ async def worker_runtime(core: Core, *, give_up: GiveUp = lambda: None) -> Async
         admission = Admission(
             intake, lanes, worker=name, max_event_bytes=largest, now=utc_now, mourner=ends, check=check
         )
-        sweeping = Rounds(Sweeper(lanes, core.waker.wake).sweep, lambda: roll.live, failure="sweep_failed")
+        check_ins = CheckIns(core.state, core.keys, partial(check_in, SWEEPER, every_minutes=1))
+        sweeper = Sweeper(lanes, core.waker.wake, check_ins.done if is_on() else None)
+        sweeping = Rounds(sweeper.sweep, lambda: roll.live, failure="sweep_failed")
         await stack.enter_async_context(running(sweeping.run(), "sweeper", give_up))
         granting = Rounds(turns.desk.grant, lambda: roll.live, failure="grant_failed")
         await stack.enter_async_context(running(granting.run(), "granter", give_up))
@@ -315,7 +341,7 @@ async def worker_runtime(core: Core, *, give_up: GiveUp = lambda: None) -> Async
             ingress = Ingress(client, core.keys.ingress, admission, owner=name)
             await stack.enter_async_context(running(ingress.run(), "ingress", give_up))
         take_back = TakeBack(core.database, turns.streams)
-        runner = EventRunner(lanes, keeper, core.waker, dispatcher, settler, take_back, ends)
+        runner = EventRunner(lanes, keeper, core.waker, dispatcher, settler, take_back, ends, metrics)
         cancel = OperatorCancel(lanes, core.waker, Limiter(core.state, core.keys))
         yield WorkerRuntime(runner, cancel, admission)
 
@@ -397,8 +423,8 @@ def _report(give_up: GiveUp, task: asyncio.Task[None]) -> None:
 class WorkerProcess:
     """The one runtime of a worker process: opened when the pool's loop starts, closed after the drain."""
 
-    def __init__(self, settings: Settings, app: Any, *, give_up: GiveUp) -> None:
-        self._settings, self._app, self._give_up = settings, app, give_up
+    def __init__(self, settings: Settings, app: Any, *, give_up: GiveUp, load: Callable[[], Load]) -> None:
+        self._settings, self._app, self._give_up, self._load = settings, app, give_up, load
         self._stack = AsyncExitStack()
         self._runtime: WorkerRuntime | None = None
 
@@ -412,7 +438,7 @@ class WorkerProcess:
         core = await self._stack.enter_async_context(open_core(self._settings, self._app))
         with unreachable("CHATKIT_DATABASE_URL", "is it up, and did `chatkit-workers db upgrade` run?", DatabaseError):
             await core.database.ping()
-        self._runtime = await self._stack.enter_async_context(worker_runtime(core, give_up=self._give_up))
+        self._runtime = await self._stack.enter_async_context(worker_runtime(core, self._load, give_up=self._give_up))
 
     async def close(self) -> None:
         self._runtime = None

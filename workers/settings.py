@@ -47,6 +47,7 @@ ORIGIN = r"https://[A-Za-z0-9.-]+(:\d{1,5})?"
 DOMAIN = r"(\*|(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*)"
 DOMAINS = rf"^\s*({DOMAIN}(\s*,\s*{DOMAIN})*)?\s*$"
 DOMAINS_FORM = "names of servers with commas (`cdn.example.com, *.example.org`), or `*` for any"
+NAME_FORM = "1 to 64 letters, digits, dots, dashes or underscores"
 MAX_SHOWN = 40
 """Characters of a wrong value that its error line repeats."""
 
@@ -143,6 +144,8 @@ class Settings(BaseSettings):
     openai_base_url: Annotated[str | None, Accepts(HTTPS_FORM)] = Field(
         default=None, validation_alias=AliasChoices("OPENAI_BASE_URL")
     )
+    environment: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$"), Accepts(NAME_FORM)] = "production"
+    sentry_traces: Annotated[float, Field(ge=0, le=1)] = 0.0
     sentry_dsn: Annotated[SecretStr | None, Accepts(HTTPS_FORM)] = Field(
         default=None, validation_alias=AliasChoices("SENTRY_DSN")
     )
@@ -254,6 +257,12 @@ class Settings(BaseSettings):
     def page_origins(self) -> frozenset[str]:
         """Where the pages come from that may keep their refresh token in a cookie; empty: none may."""
         return _names(self.cookie_origins)
+
+    @property
+    def sentry_options(self) -> dict[str, Any]:
+        """For `init_sentry`."""
+        dsn = self.sentry_dsn.get_secret_value() if self.sentry_dsn else None
+        return {"dsn": dsn, "environment": self.environment, "traces": self.sentry_traces}
 
     @property
     def scripted(self) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, assert_never
 
 from celery import Celery, Task
@@ -38,25 +38,26 @@ class GoesOn(CeleryRetry):  # type: ignore[misc]  # Celery has no types
         return str(self)
 
 
-def show(task: Task, verdict: Verdict) -> str:
-    """Make Celery show the verdict as it is: SUCCESS, RETRY, REVOKED, FAILURE, or ignored."""
+def show(task: Task, verdict: Verdict, attempt: int | None) -> str:
+    """Make Celery show the verdict as it is: SUCCESS, RETRY, REVOKED, FAILURE, or ignored. `attempt`: None, not run."""
+    which = f" (attempt {attempt})" if attempt else ""
     match verdict:
         case Done():
-            return "done"
+            return f"done{which}"
         case Dropped(reason):
-            return f"dropped: {reason}"
+            return f"dropped: {reason}{which}"
         case Retry(reason, delay) | Parked(reason, delay):
             # Raised without publishing: the lane's alarm sends the next wake-up, under the same task id.
             seconds = delay.total_seconds()
-            raise GoesOn(f"{reason}, again in {seconds:.1f} s", when=seconds)
+            raise GoesOn(f"{reason}, again in {seconds:.1f} s{which}", when=seconds)
         case Released(reason, queue):
-            raise GoesOn(f"released: {reason} to {queue}" if queue else f"released: {reason}", when=0)
+            raise GoesOn(f"released: {reason} to {queue}{which}" if queue else f"released: {reason}{which}", when=0)
         case Cancelled(reason):
             request = task.request
             run_coroutine(asyncio.to_thread(tell_revoked, task.app, request.hostname, request.id, reason))
             raise Ignore(f"cancelled: {reason}")
         case DeadLettered(reason, error):
-            raise DeadLetterFailure(f"{reason}: {error.kind if error else 'no error'}")
+            raise DeadLetterFailure(f"{reason}: {error.kind if error else 'no error'}{which}")
         case NothingToDo(why):
             raise Ignore(why)
         case _:
@@ -79,13 +80,14 @@ def register(app: Celery, worker: WorkerProcess) -> None:
     def turn(self: Task, lane: str, event_id: str) -> str:
         """A wake-up: run the event at the head of the lane, if it is this one's turn."""
         revoked = self.request.id in worker_state.revoked
+        attempts: list[int] = []
         try:
-            verdict = run_coroutine(run_turn(worker, lane, event_id, revoked=revoked))
+            verdict = run_coroutine(run_turn(worker, lane, event_id, attempts.append, revoked=revoked))
         except DrainTimeout:
             verdict = Released(ReleaseReason.SHUTDOWN)  # the runner has given the event back already
         except SoftTimeLimitExceeded:
             verdict = NothingToDo(OVER_TIME)  # before the run began, or when it had ended
-        return show(self, verdict)
+        return show(self, verdict, attempts[0] if attempts else None)
 
     def ingest(*args: Any, **kwargs: Any) -> dict[str, int]:
         """Take one event or a list, in order. Acknowledged late: only when every one of them is kept.
@@ -113,11 +115,14 @@ def register(app: Celery, worker: WorkerProcess) -> None:
     app.task(ingest, name=INGEST_TASK, acks_late=True, send_events=False, **limits)
 
 
-async def run_turn(worker: WorkerProcess, lane: str, event_id: str, *, revoked: bool) -> Verdict:
-    """Run an event; one that was revoked is cancelled first, and run only if that takes a run (it has shown frames)."""
+async def run_turn(
+    worker: WorkerProcess, lane: str, event_id: str, begun: Callable[[int], None], *, revoked: bool
+) -> Verdict:
+    """Run an event; one that was revoked is cancelled first, and run only if that takes a run (it has shown frames).
+    `begun` is told which attempt it is."""
     runtime = worker.runtime
     cancelled = await runtime.cancel(event_id) if revoked else None
-    return cancelled or await runtime.runner.run(lane, event_id, over_time)
+    return cancelled or await runtime.runner.run(lane, event_id, over_time, begun)
 
 
 def over_time() -> bool:

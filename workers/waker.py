@@ -12,6 +12,7 @@ from typing import Any
 from amqp import spec
 
 from workers.lanes.records import Wake
+from workers.telemetry.context import no_context
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class CeleryWaker:
             if len(self._unsent) < MOST_UNSENT or wake.lane in self._unsent:
                 self._unsent[wake.lane] = wake
         if self._again is None or self._again.done():
-            self._again = asyncio.create_task(self._send_unsent(), name="waker-again")
+            self._again = asyncio.create_task(self._send_unsent(), name="waker-again", context=no_context())
 
     async def _send_unsent(self) -> None:
         """Some at a time: as long as the broker is away, the first of them find out."""

@@ -107,6 +107,9 @@ class RecordedFrames:
     async def keep(self, step: JournalStep) -> bool:
         return await self._recorder.keep(self._event_id, step)
 
+    def when_shown(self, tell: Callable[[], None]) -> None:
+        tell()
+
     async def flush(self) -> None:
         """Every frame is kept at once."""
         if self._recorder.before_commit is not None:

@@ -51,6 +51,7 @@ def deployment(redis_url: str, sqlite_url: str, provider: FakeProvider, sentry: 
         CHATKIT_MAX_ATTEMPTS="2",
         CHATKIT_LOG_LEVEL="DEBUG",
         SENTRY_DSN=sentry.dsn,
+        CHATKIT_SENTRY_TRACES="1",
     ) as deployment:
         yield deployment
 

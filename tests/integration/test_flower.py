@@ -1,15 +1,21 @@
-"""What an operator sees in Flower of events that fail, wait and go on."""
+"""What an operator sees in Flower of events that fail, wait and go on, and who gets to see it."""
 
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
+import redis
 
 from schemas.events import Event
 from tests.builders import create_event
+from tests.cli_process import cli, settings
 from tests.deployment import Deployment
 from tests.eventually import eventually
 from tests.integration.test_worker import publish
+from workers.broker import queues
+from workers.settings import Settings
 from workers.testing.provider import FakeProvider
 from workers.testing.provider_steps import Status, Text
 
@@ -48,6 +54,14 @@ async def shown(flower: httpx.AsyncClient, event: Event, state: str) -> str:
     return said
 
 
+async def rows(flower: httpx.AsyncClient) -> list[dict[str, Any]]:
+    """The list of tasks as the page gets it, newest first."""
+    page = {"draw": "1", "start": "0", "length": "50"}
+    order = {"order[0][column]": "0", "columns[0][data]": "received", "order[0][dir]": "desc"}
+    answer = await flower.get("/tasks/datatable", params={**page, **order})
+    return list(answer.json()["data"])
+
+
 async def test_a_failed_attempt_shows_as_retry_with_its_reason_and_goes_on_under_the_same_id(
     deployment: Deployment, provider: FakeProvider
 ) -> None:
@@ -57,7 +71,8 @@ async def test_a_failed_attempt_shows_as_retry_with_its_reason_and_goes_on_under
             provider.plan(refusal, Text("Here you are."))
             publish(deployment, event)
             assert (await shown(flower, event, "RETRY")).startswith(f"{reason}, again in ")
-            assert await shown(flower, event, "SUCCESS") == "'done'"
+            attempt = 2 if reason == "transient" else 1
+            assert await shown(flower, event, "SUCCESS") == f"'done (attempt {attempt})'"
 
 
 async def test_a_dead_letter_shows_as_failure_with_its_reason(deployment: Deployment, provider: FakeProvider) -> None:
@@ -66,5 +81,45 @@ async def test_a_dead_letter_shows_as_failure_with_its_reason(deployment: Deploy
         provider.plan(Status(400))
         publish(deployment, event)
         said = await shown(flower, event, "FAILURE")
-        assert "permanent: BadRequestError" in said
+        assert "permanent: BadRequestError (attempt 1)" in said
+        [row] = await rows(flower)
+        assert (row["name"], row["uuid"], row["state"]) == (event.type, event.event_id, "FAILURE")
+        assert row["kwargs"] == f"default / {event.thread_id}"
+        assert row["result"] == "permanent: BadRequestError (attempt 1)"
         assert "SECRET" not in (await flower.get("/api/tasks")).text
+
+
+def test_the_queues_page_names_every_queue_with_its_length_before_any_worker_has_come(
+    redis_url: str, sqlite_url: str
+) -> None:
+    with Deployment(redis_url, sqlite_url) as deployment, redis.Redis.from_url(redis_url) as broker:
+        broker.lpush("chatkit.interactive", "a", "b", "c")
+        page = httpx.get(f"{deployment.flower()}/broker").text
+        broker.flushdb()
+    found = dict(re.findall(r"<td[^>]*>(chatkit\.[\w.]+)</td>\s*<td[^>]*>\s*(\d+)", page))
+    assert found.keys() == {queue.name for queue in queues(Settings())}
+    assert found["chatkit.interactive"] == "3"
+
+
+async def test_beyond_this_machine_flower_starts_only_if_it_asks_who_is_there(redis_url: str) -> None:
+    env = settings(broker_url=redis_url)
+    refused = await cli("flower", "--host", "0.0.0.0", env=env)
+    assert refused.code == 1
+    [line] = refused.err.splitlines()
+    assert "--host 0.0.0.0" in line
+    assert "--basic_auth=USER:PASSWORD" in line
+    assert (await cli("flower", "--address=0.0.0.0", env=env)).err == refused.err
+
+
+def test_flower_with_a_password_lets_in_who_knows_it_and_without_one_says_so(
+    redis_url: str, sqlite_url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """On this machine."""
+    with Deployment(redis_url, sqlite_url, FLOWER_BASIC_AUTH="ann:secret") as deployment:
+        address = deployment.flower()
+        assert httpx.get(f"{address}/tasks").status_code == 401
+        assert httpx.get(f"{address}/tasks", auth=("ann", "secret")).status_code == 200
+    assert "may look" not in "".join(capfd.readouterr())
+    with Deployment(redis_url, sqlite_url, FLOWER_UNAUTHENTICATED_API="") as deployment:
+        assert httpx.get(f"{deployment.flower()}/tasks").status_code == 200
+    assert "whoever reaches 127.0.0.1:" in "".join(capfd.readouterr())

@@ -17,6 +17,7 @@ from workers.routing import QUEUE_INTERACTIVE
 from workers.runtime import Core, open_core, turn_runtime, worker_runtime
 from workers.setting_types import Limits
 from workers.settings import Settings
+from workers.telemetry.metrics import Metrics
 
 pytestmark = pytest.mark.redis
 
@@ -59,7 +60,7 @@ async def test_a_worker_installs_the_limits_of_its_settings_and_a_quarantine_doe
     changed = Limits.model_validate({"users": {"*": {"rpm": 2}}})
     limiter = Limiter(core.state, core.keys)
     await limiter.install(changed)
-    async with turn_runtime(core):
+    async with turn_runtime(core, Metrics()):
         assert await limiter.limits() == changed
     async with worker_runtime(core):
         assert await limiter.limits() == OF_THE_SETTINGS

@@ -29,7 +29,7 @@ from schemas.outcome import (
 )
 from tests.builders import create_event, delivery_of
 from workers import quarantine
-from workers.policies.delivery import Delivery
+from workers.policies.delivery import Delivery, Waited
 from workers.quarantine import NOT_STARTED, Quarantine, delivery_of_line, line_of, line_of_outcome, outcome_of
 
 ERROR = ErrorRecord(kind="InternalServerError", message="HTTP 500")
@@ -63,6 +63,9 @@ def test_a_delivery_goes_through_a_line_as_a_first_run() -> None:
         "redriven": True,
         "queue": "chatkit.agent.second",
         "hops": 1,
+        "age_seconds": 4.5,
+        "waited": Waited(3.0, ParkReason.RATE_LIMIT),
+        "begun_at": 7.25,
     }
     said_elsewhere = {"event", "lease", "deaths", "stop", "use"}
     assert {field.name for field in fields(Delivery)} == changes.keys() | said_elsewhere  # a new one has to go along

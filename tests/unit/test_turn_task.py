@@ -70,5 +70,5 @@ def test_terminating_a_wake_up_cancels_its_event(app: Celery, cancelled: list[st
 
 def test_a_turn_that_was_handed_over_is_shown_as_one_that_goes_on(app: Celery) -> None:
     with pytest.raises(CeleryRetry) as caught:
-        show(app.tasks["turn"], Released(ReleaseReason.HANDOFF, "chatkit.agent.weather"))
-    assert repr(caught.value) == "released: handoff to chatkit.agent.weather"
+        show(app.tasks["turn"], Released(ReleaseReason.HANDOFF, "chatkit.agent.weather"), 1)
+    assert repr(caught.value) == "released: handoff to chatkit.agent.weather (attempt 1)"

@@ -1,6 +1,6 @@
 """What the turn asks of others: an answer, and a way to show it."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -79,6 +79,9 @@ class Frames(Protocol):
 
     async def flush(self) -> None:
         """Return when every frame sent so far is in the stream."""
+
+    def when_shown(self, tell: Callable[[], None]) -> None:
+        """Call `tell` once every frame sent so far is in the stream."""
 
     async def keep(self, step: JournalStep) -> bool:
         """Return when the step is in the event's journal, too; False when that has no room for it."""

@@ -43,6 +43,7 @@ from workers.chat.ports import (
 from workers.chat.server import ReadServer, WorkerChatServer
 from workers.chat.sign_in_lock import is_locked, lock
 from workers.chat.store import SqlStore
+from workers.chat.timing import TurnTimes
 from workers.chat.unit_of_work import TurnStore
 from workers.errors import (
     AuthenticationError,
@@ -56,6 +57,7 @@ from workers.errors import (
 from workers.lanes.records import Owner
 from workers.policies.delivery import Delivery
 from workers.routing import NOWHERE, Route
+from workers.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +94,7 @@ class TurnHandler:
         route: which agent begins the turn, or which of `handlers` answers it.
         handlers: code that answers in place of agents, by name.
         on_stale: told, from any thread, the id of an event of which the store has refused a write.
+        metrics: of the process.
     """
 
     def __init__(
@@ -107,9 +110,11 @@ class TurnHandler:
         route: Callable[[Event], Route] = lambda _: NOWHERE,
         handlers: EventHandlers = NO_HANDLERS,
         on_stale: Callable[[str], None] = lambda _: None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._on_stale, self._approval_ttl = on_stale, approval_ttl
         self._route, self._handlers = route, handlers
+        self._metrics = metrics or Metrics()
         self._database, self._frames = database, frames
         self._responder, self._actions, self._transcriber = responder, actions, transcriber
         self._longest_seconds = longest.total_seconds()
@@ -144,10 +149,10 @@ class TurnHandler:
             return await self._stop(delivery, context)
 
     async def _run(self, delivery: Delivery, context: TurnContext) -> Outcome:
-        frames = self._frames.open(delivery)
+        frames, times = self._frames.open(delivery), TurnTimes(delivery, self._metrics)
         try:
             async with asyncio.timeout(self._longest_seconds):
-                await self._turn(delivery, context, frames)
+                await self._turn(delivery, context, frames, times)
         except Exception as error:
             # Whoever takes back what was shown must find all of it in the stream, and nothing may come after it.
             await frames.flush()
@@ -155,19 +160,22 @@ class TurnHandler:
                 message = f"the turn took more than {self._longest_seconds:g} s"
                 raise TransientError(message, kind="TurnTimeout") from None
             raise
+        finally:
+            times.end()
         return Done()
 
-    async def _turn(self, delivery: Delivery, context: TurnContext, frames: Frames) -> None:
+    async def _turn(self, delivery: Delivery, context: TurnContext, frames: Frames, times: TurnTimes) -> None:
         store = self._store(delivery, context)
         try:
             await self._open(delivery, store)
             shown = await self._shown(delivery)
+            times.wait_for_text = shown is None or not shown.answer_ids
             context.journal = await self._journal(delivery, frames)
             await self._take_back(frames, store, context, delivery.event, shown)
             if shown is not None and shown.is_locked and store.stored is not None and not is_locked(store.stored):
                 await frames.send(updated_frame(store.stored, self._player))  # a worker died before it could
             try:
-                await self._answer(delivery.event, store, context, frames, shown)
+                await self._answer(delivery.event, store, context, frames, shown, times)
             except AuthenticationError:
                 await self._ask_to_sign_in(delivery.event, store, frames, shown)
                 raise
@@ -194,7 +202,13 @@ class TurnHandler:
             raise NotFoundError(str(error)) from None
 
     async def _answer(
-        self, event: Event, store: TurnStore, context: TurnContext, frames: Frames, shown: Shown | None
+        self,
+        event: Event,
+        store: TurnStore,
+        context: TurnContext,
+        frames: Frames,
+        shown: Shown | None,
+        times: TurnTimes,
     ) -> None:
         """Drain the server. It swallows most errors of an answer: the context has them."""
         name = self._route(event).handler
@@ -207,7 +221,7 @@ class TurnHandler:
                     if shown is None:
                         await frames.send(result.json)
                 else:
-                    await _relay(result.json_events, context, frames, shown)
+                    await _relay(result.json_events, context, frames, shown, times)
         except StoreNotFoundError as error:
             raise NotFoundError(str(error)) from None
         except (ValueError, NotImplementedError) as error:
@@ -284,7 +298,7 @@ class TurnHandler:
 
 
 async def _relay(
-    stream: AsyncGenerator[bytes, None], context: TurnContext, frames: Frames, shown: Shown | None
+    stream: AsyncGenerator[bytes, None], context: TurnContext, frames: Frames, shown: Shown | None, times: TurnTimes
 ) -> None:
     """Show the frames as they come, but for those that an earlier attempt has shown."""
     async with aclosing(stream) as chunks:
@@ -297,6 +311,8 @@ async def _relay(
                 raise RuntimeError("ChatKit ended the stream with an error of its own")
             if not _was_shown(frame, shown, replaying=context.replaying):
                 await frames.send(frame)
+                if times.wait_for_text:
+                    times.look(frame, frames)
 
 
 def _was_shown(frame: bytes, shown: Shown | None, *, replaying: bool) -> bool:

@@ -1,8 +1,18 @@
 """`flower`: the dashboard of tasks."""
 
+import os
+
 import click
 
-from workers.cli.command import Command
+from workers.cli.command import Command, CommandFailedError
+
+OPEN = (
+    "flower: whoever reaches {host}:{port} may look, and stop tasks; --basic_auth=USER:PASSWORD asks them who they are"
+)
+REFUSED = (
+    "--host {host}: others could look at every task, and stop it; add --basic_auth=USER:PASSWORD (or set "
+    "FLOWER_BASIC_AUTH=USER:PASSWORD), or listen on 127.0.0.1"
+)
 
 
 @click.command(cls=Command, context_settings={"ignore_unknown_options": True})
@@ -13,17 +23,24 @@ from workers.cli.command import Command
 def command(ctx: click.Context, host: str, port: int, flower_options: tuple[str, ...]) -> None:
     """Run Flower until SIGTERM or Ctrl-C; other options are Flower's own. It finds an event by its id (evt_…).
 
-    Its HTTP API wants --basic_auth=USER:PASSWORD, or FLOWER_UNAUTHENTICATED_API=true on a closed network.
+    Beyond this machine it wants --basic_auth=USER:PASSWORD or FLOWER_BASIC_AUTH. Its HTTP API wants it everywhere, or
+    FLOWER_UNAUTHENTICATED_API=true.
+
+    It keeps the newest 20,000 tasks in memory (--max_tasks=N); --persistent=True --db=FILE keeps them over a restart.
+    On RabbitMQ the lengths of queues come from its management API: --broker_api=http://USER:PASSWORD@HOST:15672/api/
     """
     from celery import Celery
     from kombu.connection import Connection
 
+    from workers.broker import queues, transport_options
     from workers.cli.connections import check_broker
     from workers.cli.serving import listen
     from workers.settings import load_settings
+    from workers.telemetry.flower import COLUMNS, MAX_TASKS
     from workers.tls import tls_options
 
     settings = load_settings()
+    check_reach(host, port, flower_options)
     listen(host, port).close()  # a taken port as one line, not as Flower's traceback
     check_broker(settings)
     # Flower needs the broker only; the whole app would load the agents and the database for nothing.
@@ -31,5 +48,43 @@ def command(ctx: click.Context, host: str, port: int, flower_options: tuple[str,
     # Beside kombu's connection Flower has one of its own, which knows only this of the TLS options in the URL.
     url = settings.broker_url
     tls = Connection(url, ssl=tls_options(url)).ssl  # type: ignore[no-untyped-call]  # kombu has no types
-    app.conf.update(broker_connection_retry_on_startup=True, accept_content=["json"], broker_use_ssl=tls)
-    ctx.exit(app.start(["flower", f"--address={host}", f"--port={port}", *flower_options]) or 0)
+    app.conf.update(
+        broker_connection_retry_on_startup=True,
+        accept_content=["json"],
+        broker_use_ssl=tls,
+        broker_transport_options=transport_options(settings),
+        task_queues=queues(settings),  # of its queues page, before any worker has said what it consumes
+        task_default_queue=queues(settings)[0].name,
+    )
+    show_events()
+    ours = (f"--tasks_columns={','.join(COLUMNS)}", f"--max_tasks={MAX_TASKS}")
+    ctx.exit(app.start(["flower", f"--address={host}", f"--port={port}", *ours, *flower_options]) or 0)
+
+
+def check_reach(host: str, port: int, flower_options: tuple[str, ...]) -> None:
+    """Flower shows everything and stops anything.
+
+    Raises:
+        CommandFailedError: others could reach it, and it would ask nobody who they are.
+    """
+    from workers.telemetry.flower import address_of, asks_who_is_there
+    from workers.transport import is_loopback
+
+    if asks_who_is_there(flower_options, os.environ):
+        return
+    address = address_of(flower_options, host)
+    if not is_loopback(address):
+        raise CommandFailedError(REFUSED.format(host=address))
+    if not os.environ.get("FLOWER_UNAUTHENTICATED_API"):  # whoever says that knows
+        click.echo(OPEN.format(host=address, port=port), err=True)
+
+
+def show_events() -> None:
+    """Make Flower's rows say what an operator looks for."""
+    from flower.options import options
+    from flower.views.tasks import TASK_COLUMNS
+
+    from workers.telemetry.flower import COLUMNS, format_task
+
+    options.format_task = format_task
+    TASK_COLUMNS.update(COLUMNS)

@@ -28,7 +28,7 @@ def command(output: Output, host: str, port: int) -> None:
     settings = load_settings()
     check_reach(host, settings)
     configure_logging(settings.log_level)
-    init_sentry(settings.sentry_dsn.get_secret_value() if settings.sentry_dsn else None, role="gateway")
+    init_sentry(role="gateway", **settings.sentry_options)
     with listen(host, port) as socket:
         asyncio.run(check_parts(settings))
         from workers.gateway.app import create_app, end_streams

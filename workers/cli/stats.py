@@ -1,6 +1,7 @@
 """`stats`: what the lanes hold, and who works."""
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import click
@@ -8,20 +9,19 @@ import click
 from workers.cli.command import Command, Output
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
-    from workers.lanes.lanes import Lanes
-    from workers.lanes.roll import Roll
-    from workers.limits.limiter import Limiter, ModelStatus
+    from workers.cli.look import Look
+    from workers.limits.limiter import ModelStatus
 
 REFRESH_SECONDS = 1.0
 
 
 @click.command(cls=Command)
-@click.option("--watch", is_flag=True, help="Refresh every second until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Refresh every second until Ctrl-C, with rates since the last look.")
 @click.pass_obj
 def command(output: Output, watch: bool) -> None:
-    """Depth by state, age of the oldest event, lanes with work, leases, dead letters, what is paused, workers."""
+    """Depth by state, age of the oldest event, lanes, leases, dead letters, what is paused, limits, workers."""
     try:
         asyncio.run(_watch(output) if watch else _once(output))
     except KeyboardInterrupt:  # the way to end --watch
@@ -30,58 +30,64 @@ def command(output: Output, watch: bool) -> None:
 
 
 async def _once(output: Output) -> None:
-    from workers.cli.connections import open_lanes
-    from workers.lanes.deployment import keys_of
-    from workers.lanes.roll import Roll
-    from workers.limits.limiter import Limiter
-    from workers.settings import load_settings
-
-    settings = load_settings()
-    async with open_lanes(settings) as (lanes, state):
-        figures = await read(lanes, Roll(state, keys_of(settings)), Limiter(state, keys_of(settings)), settings.model)
+    async with aclosing(_looks()) as looks:
+        figures = record_of(await anext(looks))
     output.record(figures, "\n".join(lines(figures)))
 
 
 async def _watch(output: Output) -> None:
+    from rich.console import Console
     from rich.live import Live
-    from rich.text import Text
 
+    from workers.cli.watch import view
+
+    before: Look | None = None
+    console = Console()
+    async with aclosing(_looks()) as looks:
+        if output.as_json:
+            async for look in looks:
+                output.record(record_of(look), "")
+                await asyncio.sleep(REFRESH_SECONDS)
+        with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
+            async for look in looks:
+                live.update(view(look, before), refresh=True)
+                before = look
+                await asyncio.sleep(REFRESH_SECONDS)
+
+
+async def _looks() -> "AsyncGenerator[Look, None]":
+    """One look after another, as fast as they are taken."""
     from workers.cli.connections import open_lanes
+    from workers.cli.look import look_at
     from workers.lanes.deployment import keys_of
-    from workers.lanes.roll import Roll
-    from workers.limits.limiter import Limiter
     from workers.settings import load_settings
 
     settings = load_settings()
     async with open_lanes(settings) as (lanes, state):
-        roll, limiter = Roll(state, keys_of(settings)), Limiter(state, keys_of(settings))
-        with Live(auto_refresh=False) as live:
-            while True:
-                figures = await read(lanes, roll, limiter, settings.model)
-                if output.as_json:
-                    output.record(figures, "")
-                else:
-                    live.update(Text("\n".join(lines(figures))), refresh=True)
-                await asyncio.sleep(REFRESH_SECONDS)
+        while True:
+            yield await look_at(lanes, state, keys_of(settings), settings.model)
 
 
-async def read(lanes: "Lanes", roll: "Roll", limiter: "Limiter", model: str) -> dict[str, object]:
+def record_of(look: "Look") -> dict[str, object]:
     """The figures of this moment."""
-    depth = await lanes.depth()
+    depth = look.depth
     return {
         "states": {state.value: count for state, count in depth.states.items() if not state.ended},
         "oldest_age_seconds": depth.oldest_age_seconds,
         "lanes": depth.lanes,
         "leases": depth.leases,
         "ended": {state.value: count for state, count in depth.states.items() if state.ended},
+        "retried": dict(depth.retried),
         "dropped": dict(depth.dropped),
         "dead": dict(depth.dead),
         "dead_kept": depth.dead_kept,
         "fenced_writes": depth.fenced_writes,
         "fenced": dict(depth.fenced),
-        "paused": [str(paused) for paused in await lanes.pauses.all()],
-        "models": {one.model: brief(one) for one in await limiter.status(model)},
-        "workers": await roll.names(),
+        "stream_frames": depth.frames,
+        "paused": look.paused,
+        "models": {one.model: brief(one) for one in look.models},
+        "workers": look.workers,
+        "loads": {name: f"{load.running} of {load.limit}" for name, load in look.loads.items()},
     }
 
 

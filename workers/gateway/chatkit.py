@@ -12,6 +12,7 @@ from starlette.responses import Response
 from schemas.chatkit import STREAMING_REQUESTS, request_types
 from schemas.events import CREATE, PREFIX, Event
 from schemas.outcome import CancelReason, EventState
+from schemas.traces import HEADER
 from workers.gateway.acceptance import accept_one, check_same_request, let_in
 from workers.gateway.auth import Runtime, User, may_listen, owner_of
 from workers.gateway.ports import GatewayRuntime
@@ -50,6 +51,9 @@ async def chatkit(request: Request, runtime: Runtime, user: User) -> Response:
     accepted = await accept_one(event, runtime)
     if accepted.duplicate:
         await check_same_request(event, runtime)
+    headers = {EVENT_ID_HEADER: event.event_id}
+    if not accepted.duplicate:  # else the trace is that of the first request
+        headers[HEADER] = str(event.traceparent)
     after = request.headers.get("Last-Event-ID")
     batches = runtime.reader.batches(accepted.lane, accepted.event_id, after, acceptance=accepted.acceptance)
     if event.type.removeprefix(PREFIX) in STREAMING_REQUESTS:
@@ -57,10 +61,10 @@ async def chatkit(request: Request, runtime: Runtime, user: User) -> Response:
             with_secrets(batches, owner_of(user), runtime.deposits),
             with_end=False,
             permitted=lambda: may_listen(user, runtime),
-            headers={EVENT_ID_HEADER: event.event_id},
+            headers=headers,
             waiting=lambda: said_to_user(event.event_id, runtime.limiter),
         )
-    return await _single_answer(event, batches, runtime.settings.turn_seconds)
+    return await _single_answer(batches, headers, runtime.settings.turn_seconds)
 
 
 async def _answer_here(event: Event, runtime: GatewayRuntime) -> Response:
@@ -86,9 +90,8 @@ async def _stop_thread(event: Event, runtime: GatewayRuntime) -> None:
             await runtime.waker.wake([cancellation.wake])
 
 
-async def _single_answer(event: Event, batches: Batches, within_seconds: float) -> Response:
+async def _single_answer(batches: Batches, headers: dict[str, str], within_seconds: float) -> Response:
     """The one frame of a request that runs in a worker and is answered by JSON."""
-    headers = {EVENT_ID_HEADER: event.event_id}
     answer, end = b"{}", None
     try:
         async with asyncio.timeout(within_seconds), aclosing(batches):

@@ -11,12 +11,14 @@ from schemas.errors import InvalidEventError
 from schemas.events import Event
 from schemas.outcome import CancelReason
 from schemas.records import Acceptance, EventStatus
+from schemas.traces import HEADER, with_trace
 from workers.gateway.acceptance import accept_all, acceptance_of, let_in
 from workers.gateway.auth import AnyCaller, Runtime, Service, may_listen, owned_status, owner_of
 from workers.gateway.cloudevents import receive
 from workers.gateway.page_events import receive_from_page
 from workers.gateway.ports import GatewayRuntime
 from workers.gateway.problem import ProblemError, invalid, not_found, retry_after, too_many
+from workers.gateway.requests import traceparent_of
 from workers.gateway.secret_frames import with_secrets
 from workers.gateway.sse import open_stream
 from workers.lanes.records import Accepted, Refused
@@ -52,7 +54,8 @@ async def publish(request: Request, runtime: Runtime, caller: AnyCaller) -> Resp
     else:
         received = await receive_from_page(request, caller)
         await let_in(caller, runtime, len(received.events))
-    places = [_let_through(place, runtime) for place in received.events]
+    trace = traceparent_of(request)
+    places = [_let_through(place, trace, runtime) for place in received.events]
     answers = await _accept(places, runtime)
     if received.is_batch:
         return _batch_answer(places, answers)
@@ -64,6 +67,8 @@ async def publish(request: Request, runtime: Runtime, caller: AnyCaller) -> Resp
         raise too_many(answer.reason, answer.retry_after_seconds)
     status = HTTPStatus.OK if answer.duplicate else HTTPStatus.ACCEPTED
     headers = {"Location": f"/v1/events/{answer.event_id}"}
+    if not answer.duplicate:  # else the trace is that of its first publication
+        headers[HEADER] = str(event.traceparent)
     return JSONResponse(acceptance_of(event, answer).model_dump(mode="json"), status, headers)
 
 
@@ -84,6 +89,7 @@ async def follow(event_id: str, request: Request, runtime: Runtime, caller: AnyC
         batches,
         with_end=True,
         permitted=lambda: may_listen(caller, runtime),
+        headers={HEADER: status.traceparent} if status.traceparent else None,
         waiting=lambda: said_to_user(event_id, runtime.limiter),
     )
 
@@ -104,14 +110,15 @@ async def cancel(event_id: str, runtime: Runtime, caller: AnyCaller) -> dict[str
     return {"id": status.id, "state": cancellation.result}
 
 
-def _let_through(place: Place, runtime: GatewayRuntime) -> Place:
-    """An event that asks for what the deployment does not allow is as wrong as one that cannot be read."""
+def _let_through(place: Place, trace: str, runtime: GatewayRuntime) -> Place:
+    """The event, in a trace. What the deployment does not allow is as wrong as what cannot be read."""
+    if isinstance(place, InvalidEventError):
+        return place
     try:
-        if isinstance(place, Event):
-            runtime.allowed.check(place)
+        runtime.allowed.check(place)
     except InvalidEventError as error:
         return error
-    return place
+    return with_trace(place, trace)
 
 
 async def _accept(places: list[Place], runtime: GatewayRuntime) -> Answers:

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from workers.broker import reach_broker
 from workers.gateway.auth import Runtime
-from workers.gateway.figures import deployment_figures
+from workers.gateway.figures import figures_of
 from workers.gateway.ports import GatewayRuntime
 from workers.lanes.keys import Keys
 
@@ -50,8 +50,8 @@ async def readyz(request: Request) -> Response:
 
 @router.get("/metrics", summary="Prometheus")
 async def metrics(runtime: Runtime) -> Response:
-    """The metrics of this process, and those of the deployment that the state knows."""
-    content = prometheus_client.generate_latest() + await deployment_figures(runtime.lanes)
+    """The metrics of the deployment, and those of this process."""
+    content = prometheus_client.generate_latest() + await figures_of(runtime)
     return Response(content, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
 

@@ -51,6 +51,9 @@ class Reader(Protocol):
 
     def end_all(self) -> None: ...
 
+    @property
+    def open_count(self) -> int: ...
+
 
 class Verifier(Protocol):
     """Checks client secrets; raises `TokenError`."""

@@ -1,6 +1,5 @@
 """From a request of the ChatKit protocol to an event of the user who is signed in."""
 
-import re
 import uuid
 
 from fastapi import Request
@@ -8,17 +7,22 @@ from fastapi import Request
 from schemas.chatkit import request_types
 from schemas.errors import FieldProblem, InvalidEventError
 from schemas.events import PREFIX, Event, parse_event
-from schemas.names import TRACE_PATTERN
+from schemas.traces import HEADER, is_traceparent, new_traceparent
 from workers.allow_lists import AllowLists
 from workers.gateway.bodies import read_json
 from workers.sessions.tokens import Identity
-
-TRACEPARENT = re.compile(TRACE_PATTERN)
+from workers.telemetry.sentry import started_trace
 
 
 def source_of(identity: Identity) -> str:
     """The source of a user's events: with it, nobody can take up another user's Idempotency-Key."""
     return f"/tenants/{identity.tenant}/users/{identity.user}"
+
+
+def traceparent_of(request: Request) -> str:
+    """The trace that the caller is in, or a new one."""
+    given = request.headers.get(HEADER, "")
+    return given if is_traceparent(given) else started_trace() or new_traceparent()
 
 
 async def event_of(request: Request, identity: Identity, max_event_bytes: int, allowed: AllowLists) -> Event:
@@ -41,11 +45,8 @@ async def event_of(request: Request, identity: Identity, max_event_bytes: int, a
         "sessionid": identity.session_id,
         "data": body,
     }
-    traceparent = request.headers.get("traceparent", "")
-    if TRACEPARENT.fullmatch(traceparent):
-        attributes["traceparent"] = traceparent
     try:
-        event = parse_event(attributes)
+        event = parse_event(attributes | {HEADER: traceparent_of(request)})
         allowed.check(event)
     except InvalidEventError as error:
         raise InvalidEventError([_of_request(problem) for problem in error.problems]) from None

@@ -74,6 +74,16 @@ class Keys:
         return f"{self.prefix}:{{limits}}:"
 
     @property
+    def figures(self) -> str:
+        """What every key of the figures begins with, that the processes count: one tag, too."""
+        return f"{self.prefix}:{{figures}}:"
+
+    @property
+    def check_in(self) -> str:
+        """Says for a minute that the sweeper was reported alive."""
+        return f"{self.prefix}:check-in"
+
+    @property
     def probe(self) -> str:
         """What readiness writes, to know that the state takes writes."""
         return f"{self.prefix}:probe"

@@ -1,13 +1,13 @@
 """What goes into the lanes and what comes out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
 from schemas.outcome import CancelReason, EventState, Outcome, ParkReason
 from schemas.records import DeadLetter
-from workers.policies.delivery import Lease
+from workers.policies.delivery import Lease, Waited
 
 RefusedReason = Literal["lane_full", "system_full"]
 NotBegunReason = Literal["unknown", "ended", "not_head", "leased", "not_due", "paused"]
@@ -86,6 +86,8 @@ class Begun:
 
     `cancelled` says on whose wish it is only to be ended; `journaled`, that a run of it has completed steps;
     `redriven`, that it had been given up before; `queue`, what wakes it now; `hops`, how often a handoff changed that.
+    `age_seconds` is since its acceptance; `waited` is None when it did not wait, but was taken over from a worker that
+    died.
     """
 
     lease: Lease
@@ -100,6 +102,8 @@ class Begun:
     redriven: bool = False
     queue: str = ""
     hops: int = 0
+    age_seconds: float = field(default=0.0, compare=False)
+    waited: Waited | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +193,9 @@ class Owner:
 @dataclass(frozen=True, slots=True)
 class Depth:
     """What all shards hold. `lanes` have work; `dropped` and `dead` count what ever ended so, by reason, and `fenced`
-    the writes of stale workers that were refused, by kind (`frames`, `journal`, `settle`, `store`, `limits`)."""
+    the writes of stale workers that were refused, by kind (`frames`, `journal`, `settle`, `store`, `limits`). `ended`
+    counts what ever ended, by type and state, `retried` attempts that are repeated, by reason, `frames` all in streams.
+    """
 
     states: Mapping[EventState, int]
     oldest_age_seconds: float
@@ -199,6 +205,9 @@ class Depth:
     dead_kept: int
     fenced_writes: int
     fenced: Mapping[str, int]
+    ended: Mapping[tuple[str, EventState], int]
+    retried: Mapping[str, int]
+    frames: int
 
     @property
     def leases(self) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from schemas.events import Event
-from schemas.outcome import CancelReason, EventState
+from schemas.outcome import CancelReason, EventState, ParkReason
 from workers.lanes.records import (
     Accepted,
     Appended,
@@ -20,7 +20,7 @@ from workers.lanes.records import (
     Wake,
 )
 from workers.lanes.views import moment
-from workers.policies.delivery import Lease
+from workers.policies.delivery import Lease, Waited
 
 LANE_FULL_SECONDS = 5.0
 """When to try again: a full lane waits for one of its own turns to end, a full system for any of thousands."""
@@ -49,7 +49,10 @@ def begun_of(start: Start, owner: str, reply: Sequence[Any]) -> Begun | NotBegun
     """Answer of begin."""
     if len(reply) == 1:
         return NotBegun(reply[0].decode())
-    _, epoch, attempt, deaths, acceptance, number, accepted, cancel, body, journaled, redriven, queue, hops = reply
+    _, epoch, attempt, deaths, acceptance, number, accepted, cancel, body, journaled, redriven, queue, hops, *times = (
+        reply
+    )
+    age, waited, parked = times
     return Begun(
         lease=Lease(start.lane, start.event_id, owner, start.token, int(epoch)),
         body=body.decode() if start.want_body else None,
@@ -63,6 +66,8 @@ def begun_of(start: Start, owner: str, reply: Sequence[Any]) -> Begun | NotBegun
         redriven=bool(redriven),
         queue=queue.decode(),
         hops=int(hops),
+        age_seconds=age / 1000,
+        waited=Waited(int(waited) / 1000, ParkReason(parked.decode()) if parked else None) if waited else None,
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from schemas.outcome import EventState
+from schemas.outcome import ENDED_STATES, EventState
 from schemas.records import EventStatus
 from workers.lanes.connection import State
 from workers.lanes.keys import Keys
@@ -59,6 +59,13 @@ class LaneViews:
             dead_kept=sum(kept for _, _, kept, _ in replies),
             fenced_writes=counts["fenced"],
             fenced=_by_name(counts, "fenced"),
+            ended={
+                (type_, state): count
+                for state in ENDED_STATES
+                for type_, count in _by_name(counts, f"ended:{state}").items()
+            },
+            retried=_by_name(counts, "retry"),
+            frames=counts["frames"],
         )
 
     async def _lane_of(self, event_id: str) -> str | None:
@@ -80,9 +87,8 @@ def moment(milliseconds: bytes | int) -> datetime:
 
 
 def _status_of(event_id: str, reply: Sequence[Any]) -> tuple[EventStatus, Owner]:
-    source, type_, lane, state, reason, attempt, accepted, started, ended, acceptance, number, tenant, user, place = (
-        reply
-    )
+    source, type_, lane, state, reason, attempt, accepted, started, ended, acceptance, number, *rest = reply
+    tenant, user, trace, place = rest
     last = int(number) - 1
     status = EventStatus(
         id=event_id,
@@ -97,5 +103,6 @@ def _status_of(event_id: str, reply: Sequence[Any]) -> tuple[EventStatus, Owner]
         started_at=moment(started) if started else None,
         ended_at=moment(ended) if ended else None,
         last_frame_id=f"{int(acceptance)}-{last}" if last else None,
+        traceparent=trace.decode() if trace else None,
     )
     return status, Owner(tenant.decode(), user.decode())

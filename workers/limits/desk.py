@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
+from schemas.outcome import ParkReason
 from workers.cancellation import raise_if_cancelled
 from workers.errors import DeferredError, LeaseLostError, LimiterAwayError, OverloadError
 from workers.lanes.connection import STATE_ERRORS
@@ -17,6 +18,7 @@ from workers.limits.models import Models
 from workers.limits.room import Room
 from workers.policies.delivery import Delivery
 from workers.policies.rate_limit import InLine, Reserved, Used
+from workers.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,9 @@ LONGEST_PAUSE = timedelta(seconds=60)
 """Of a turn between two of its calls. While it waits it holds its place in the worker and in flight, but it ends sooner
 than if it went back to the line and on from its journal; beyond this the place counts for more. One request a minute,
 the least that anybody sets, is still waited for."""
+
+LINE = frozenset({ParkReason.RATE_LIMIT, ParkReason.CIRCUIT_OPEN, ParkReason.RETRY_BUDGET})
+"""What an event was parked for that stood in line."""
 
 UNUSED = Used(0, 0, 0, "neutral")
 LOOK_AGAIN_SECONDS = 0.25
@@ -50,12 +55,13 @@ class LimitDesk:
         lease: timedelta = LEASE,
         on_stale: Callable[[str], None] = lambda _: None,
         longest_pause: timedelta = LONGEST_PAUSE,
+        metrics: Metrics | None = None,
     ) -> None:
         """`lease`: how long a reservation outlives its worker; longer than a lane's, whose next one takes it over.
         `on_stale` is told of an event whose reservation a later run holds by now. `longest_pause` is how long a turn
         waits between two of its calls before it goes back to the line. `others`: models that a message may ask for."""
         self._limiter, self._lanes, self._wake, self._on_stale = limiter, lanes, wake, on_stale
-        self._longest_pause = longest_pause
+        self._longest_pause, self._metrics = longest_pause, metrics or Metrics()
         self._models = Models(model, fallback, frozenset(others))
         self._lease = lease
         self._held: set[Reserved] = set()
@@ -76,6 +82,8 @@ class LimitDesk:
         except asyncio.CancelledError:
             self._start(self._give_back(asking))  # the script may have run, and nobody would settle what it took
             raise
+        if delivery.waited is not None and delivery.waited.parked in LINE:
+            self._metrics.limit_wait.labels(answer.model).observe(delivery.waited.seconds)
         if isinstance(answer, Reserved):
             self._held.add(answer)
         return answer
@@ -87,6 +95,8 @@ class LimitDesk:
             pause = await self._limiter.next_call(reserved, number, self._longest_pause)
         if pause > self._longest_pause:
             raise DeferredError("the limits leave no room for the next call of this turn", retry_after=pause)
+        if pause:
+            self._metrics.limit_wait.labels(reserved.model).observe(pause.total_seconds())
         await asyncio.sleep(pause.total_seconds())
 
     async def settle(self, reserved: Reserved, used: Used) -> None:

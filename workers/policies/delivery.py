@@ -1,12 +1,13 @@
 """What a policy and a handler are given: one event, leased to this worker."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from schemas.events import Event
-from schemas.outcome import CancelReason
+from schemas.outcome import CancelReason, ParkReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,14 @@ class Lease:
     owner: str
     token: str
     epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """How long an event could have run before this run of it began, or what it was parked for until then."""
+
+    seconds: float
+    parked: ParkReason | None = None
 
 
 @dataclass(slots=True)
@@ -68,7 +77,8 @@ class Delivery:
     come back, and this one, since it last ended or failed in a way that is tried again. `next_frame` is the number of
     the first frame that is not yet in the stream. `journaled`: an earlier run has completed steps, which are in its
     journal. `redriven`: it was a dead letter until `accepted_at`. `queue` is the one that wakes it now; `hops` counts
-    how often a handoff has changed it.
+    how often a handoff has changed it. `age_seconds` is since `accepted_at`, at `begun_at` (monotonic). `waited`: None
+    when it was taken over from a worker that died.
     """
 
     event: Event
@@ -82,6 +92,9 @@ class Delivery:
     redriven: bool = False
     queue: str = ""
     hops: int = 0
+    age_seconds: float = 0.0
+    waited: Waited | None = None
+    begun_at: float = field(default_factory=time.monotonic, compare=False)
     stop: StopSignal = field(default_factory=StopSignal)
     use: ModelUse = field(default_factory=ModelUse)
 

@@ -8,6 +8,7 @@ Threads: the *main* thread is Celery's (consumer, timers, control commands), the
 
 from workers.pool.bridge import DrainTimeout, StopCause, run_coroutine, stop_cause
 from workers.pool.ending import shut_down
+from workers.pool.jobs import current_load
 from workers.pool.loop import current_loop, on_loop_start, on_loop_stop
 from workers.pool.task_pool import TaskPool
 
@@ -15,6 +16,7 @@ __all__ = [
     "DrainTimeout",
     "StopCause",
     "TaskPool",
+    "current_load",
     "current_loop",
     "on_loop_start",
     "on_loop_stop",

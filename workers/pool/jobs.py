@@ -20,10 +20,20 @@ RELEASE_SECONDS = 5.0
 """How long a job that is stopped may take to let go of what it holds. Then its slot is given to another."""
 
 
+_current: "Jobs | None" = None
+
+
+def current_load() -> tuple[int, int]:
+    """How many jobs run in the pool of this process, and how many may."""
+    return (len(_current.running), _current.limit) if _current is not None else (0, 0)
+
+
 class Jobs:
     """At most `limit` jobs run; the others wait in order. Its counts may be read from any thread."""
 
     def __init__(self, callbacks: Callbacks, limit: int) -> None:
+        global _current
+        _current = self
         self.limit = limit
         self.running: dict[int, Job] = {}
         self.pending: dict[int, Job] = {}

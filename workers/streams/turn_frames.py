@@ -34,6 +34,8 @@ class TurnFrames:
         "_pending",
         "_shown",
         "_step",
+        "_tell",
+        "_tell_at",
         "_want",
         "_written",
         "next_frame",
@@ -52,6 +54,8 @@ class TurnFrames:
         self._full = False
         self._listed = False
         self._shown = False
+        self._tell: Callable[[], None] | None = None
+        self._tell_at = 0
         self.next_frame = next_frame
         """Number of the frame that the next `send` shows."""
         self.size = 0
@@ -97,6 +101,10 @@ class TurnFrames:
         if self._failure is not None:
             raise self._failure()
 
+    def when_shown(self, tell: Callable[[], None]) -> None:
+        """Call `tell` once every frame sent so far is in the stream; never, if they cannot be written."""
+        self._tell, self._tell_at = tell, self.next_frame
+
     def take(self) -> Append:
         """For the writer: what is to be written now. It is kept until `written` or `fail`."""
         return Append(self._lease, self._first, self._pending.copy(), self._step)
@@ -108,6 +116,9 @@ class TurnFrames:
             return
         self._first += len(append.frames)
         self.size -= sum(map(len, append.frames))
+        if self._tell is not None and self._first >= self._tell_at:
+            tell, self._tell = self._tell, None
+            tell()
         if append.step is not None:
             self.size -= len(append.step.entry)
             self._step = None

@@ -19,6 +19,7 @@ from workers.lanes.records import Append, Appended, AppendRefused
 from workers.policies.delivery import Delivery
 from workers.redis_errors import may_pass
 from workers.streams.turn_frames import TurnFrames
+from workers.telemetry.context import no_context
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class FrameWriter:
         else:
             self._waiting[turn] = None
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name="frame-writer")
+            self._task = asyncio.create_task(self._run(), name="frame-writer", context=no_context())
 
     async def _run(self) -> None:
         while self._waiting or self._urgent:

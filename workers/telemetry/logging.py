@@ -32,6 +32,7 @@ def configure_logging(level: str = "INFO", *, as_json: bool | None = None, strea
     stream = stream or sys.stderr
     json_lines = not stream.isatty() if as_json is None else as_json
     shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,  # of the run that a line belongs to
         structlog.stdlib.ExtraAdder(),
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,

@@ -1,7 +1,7 @@
 """Session events: what comes of each, and where the secret goes."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -184,6 +184,9 @@ class RecordedFrames:
 
     async def send(self, frame: bytes) -> None:
         self.sent.append(frame)
+
+    def when_shown(self, tell: Callable[[], None]) -> None:
+        tell()
 
     async def flush(self) -> None:
         """It is there already."""

@@ -105,7 +105,8 @@ async def test_metrics_tell_what_the_state_knows_of_the_deployment(client: httpx
     text = (await client.get("/metrics")).text
     assert "chatkit_fenced_writes_total 1.0\n" in text
     assert 'chatkit_events_waiting{state="queued"} 0.0\n' in text
-    assert "chatkit_worker_inflight" not in text  # of which a gateway knows nothing
+    assert "chatkit_worker_capacity 0.0\n" in text  # no worker has told of any
+    assert "chatkit_streams_open 0.0\n" in text
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nope", 404), ("GET", "/chatkit", 405)])

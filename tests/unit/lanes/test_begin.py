@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from schemas.outcome import CancelReason, EventState
+from schemas.outcome import CancelReason, EventState, Parked, ParkReason, Released, ReleaseReason
 from tests.lane_builders import LEASE, QUEUE, Deployment, done, event, retry
-from workers.lanes.records import NotBegun, Start
+from workers.lanes.records import NotBegun, Settlement, Start, Wake
+from workers.policies.delivery import Waited
 
 FIRST = event("e1", "thr_1")
 SECOND = event("e2", "thr_1")
@@ -146,3 +147,30 @@ async def test_the_first_begin_is_when_the_event_started(deployment: Deployment)
     found = await deployment.lanes.status(FIRST.event_id)
     assert found is not None
     assert (found[0].started_at, found[0].state) == (started, EventState.RUNNING)
+
+
+async def test_a_run_is_told_how_long_it_could_have_been_begun(deployment: Deployment) -> None:
+    """Accepted, due again, given back; or parked, and what for. The age is since acceptance."""
+    clock, lanes = deployment.clock, deployment.lanes
+    await deployment.accepted(FIRST)
+    clock.turn(timedelta(seconds=3))
+    begun = await deployment.begun(FIRST, "t1")
+    assert (begun.waited, begun.age_seconds) == (Waited(3.0), 3.0)
+    assert (await deployment.begun(FIRST, "t1")).waited == Waited(3.0)  # the reply was lost
+    clock.turn(timedelta(seconds=1))
+    again = retry(begun.lease)
+    await lanes.settle([again])
+    clock.turn(again.delay + timedelta(seconds=2))
+    begun = await deployment.begun(FIRST, "t2")
+    assert begun.waited == Waited(2.0)
+    await lanes.settle([Settlement(begun.lease, Parked(ParkReason.RATE_LIMIT, timedelta(minutes=1)))])
+    clock.turn(timedelta(seconds=20))
+    await lanes.rouse([Wake(FIRST.lane, FIRST.event_id, FIRST.type, QUEUE)])
+    begun = await deployment.begun(FIRST, "t3")
+    assert begun.waited == Waited(20.0, ParkReason.RATE_LIMIT)
+    await lanes.settle([Settlement(begun.lease, Released(ReleaseReason.SHUTDOWN))])
+    clock.turn(timedelta(seconds=4))
+    begun = await deployment.begun(FIRST, "t4")
+    assert begun.waited == Waited(4.0)
+    clock.turn(LEASE * 2)  # its worker dies
+    assert (await deployment.begun(FIRST, "t5")).waited is None

@@ -71,6 +71,24 @@ async def test_depth_counts_all_shards(deployment: Deployment) -> None:
     assert (await deployment.lanes.depth()).oldest_age_seconds == 1.0
 
 
+async def test_ends_retries_and_frames_are_counted_once_whoever_asks_again(deployment: Deployment) -> None:
+    lanes = deployment.lanes
+    lease = await deployment.started(FIRST, SECOND)
+    for _ in range(2):
+        await lanes.append([Append(lease, 1, [FRAME, FRAME])])
+    again = retry(lease)
+    for _ in range(2):
+        await lanes.settle([again])
+    deployment.clock.turn(again.delay)
+    end = done((await deployment.begun(FIRST, "t2")).lease, FRAME)
+    for _ in range(2):
+        await lanes.settle([end])
+        await lanes.cancel(SECOND.event_id)
+    depth = await lanes.depth()
+    assert depth.ended == {(FIRST.type, EventState.DONE): 1, (SECOND.type, EventState.CANCELLED): 1}
+    assert (depth.retried, depth.frames) == ({"transient": 1}, 3)
+
+
 async def test_an_idle_deployment_has_no_age(deployment: Deployment) -> None:
     depth = await deployment.lanes.depth()
     assert (depth.oldest_age_seconds, depth.lanes, depth.dead) == (0.0, 0, {})

@@ -1,3 +1,4 @@
+import asyncio
 import io
 import json
 import logging
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from workers.errors import LeaseLostError
+from workers.telemetry.context import no_context, run_context
 from workers.telemetry.logging import configure_logging
 
 
@@ -76,3 +78,32 @@ def test_lines_for_a_person_are_not_json() -> None:
         root.setLevel(level)
     assert "lane_woken" in stream.getvalue()
     assert not stream.getvalue().startswith("{")
+
+
+def in_a_run(event_id: str = "evt_1") -> Any:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    return run_context(
+        event_id=event_id, type_="chatkit.threads.create", lane="acme/thr_1", attempt=2, trace=trace, traceparent=None
+    )
+
+
+def test_every_line_of_a_run_says_which_one_and_none_after_it(written: io.StringIO) -> None:
+    with in_a_run():
+        logging.getLogger("a.library").warning("odd")
+        logging.getLogger("workers").warning("other", extra={"event_id": "evt_9"})
+    logging.getLogger("workers").warning("idle")
+    inside, other, after = map(json.loads, written.getvalue().splitlines())
+    assert (inside["event_id"], inside["lane"], inside["attempt"]) == ("evt_1", "acme/thr_1", 2)
+    assert inside["trace"] == "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert other["event_id"] == "evt_9"  # what the line itself says counts
+    assert not after.keys() & {"event_id", "lane", "attempt", "trace"}
+
+
+async def test_what_a_run_has_started_for_others_is_not_of_it(written: io.StringIO) -> None:
+    async def outlive() -> None:
+        logging.getLogger("workers").warning("later")
+
+    with in_a_run():
+        task = asyncio.create_task(outlive(), context=no_context())
+    await task
+    assert "event_id" not in only_line(written)

@@ -43,6 +43,14 @@ def test_no_label_is_an_id() -> None:
 
 def test_two_catalogues_of_one_process_do_not_collide() -> None:
     one, other = Metrics(), Metrics()
-    one.events.labels("chatkit.threads.create", "done").inc()
-    assert b'outcome="done",type="chatkit.threads.create"} 1.0' in generate_latest(one.registry)
-    assert b'outcome="done"' not in generate_latest(other.registry)
+    one.tokens.labels("gpt-4.1", "input").inc()
+    assert b'chatkit_tokens_total{kind="input",model="gpt-4.1"} 1.0' in generate_latest(one.registry)
+    assert b"gpt-4.1" not in generate_latest(other.registry)
+
+
+def test_what_the_state_counts_is_exported_by_its_labels() -> None:
+    metrics = Metrics()
+    metrics.events.set(3, "chatkit.threads.create", "done")
+    exported = generate_latest(metrics.registry)
+    assert b'chatkit_events_total{outcome="done",type="chatkit.threads.create"} 3.0' in exported
+    assert b"chatkit_stream_frames_total 0.0" in exported

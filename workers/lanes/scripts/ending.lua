@@ -35,7 +35,8 @@ local function end_event(tag, id, event, state, reason, now_ms, retention_ms, fr
     unpack(event.settled))
   redis.call('PEXPIRE', key, retention_ms)
   redis.call('PEXPIRE', tag .. 'body:' .. id, retention_ms)
-  local secret = string.find(redis.call('HGET', key, 'type'), 'chatkit.session.', 1, true) == 1
+  local type = redis.call('HGET', key, 'type')
+  local secret = string.find(type, 'chatkit.session.', 1, true) == 1
   redis.call('PEXPIRE', tag .. 'out:' .. id, secret and math.min(SECRET_MS, retention_ms) or retention_ms)
   if state == 'dead' then
     redis.call('PEXPIRE', tag .. 'journal:' .. id, retention_ms)
@@ -47,6 +48,7 @@ local function end_event(tag, id, event, state, reason, now_ms, retention_ms, fr
   redis.call('ZADD', tag .. 'ended', now_ms, id)
   redis.call('HINCRBY', tag .. 'counts', event.state, -1)
   redis.call('HINCRBY', tag .. 'counts', state, 1)
+  redis.call('HINCRBY', tag .. 'counts', 'ended:' .. state .. ':' .. type, 1)
   if state == 'dropped' then
     redis.call('HINCRBY', tag .. 'counts', 'dropped:' .. reason, 1)
   end

@@ -11,8 +11,9 @@ local state, started = unpack(redis.call('HMGET', key, 'state', 'started'))
 if state ~= 'queued' or started or redis.call('LINDEX', tag .. 'lane:' .. lane, 0) ~= id then
   return 0
 end
-local due = math.floor(now_us(ARGV[1]) / 1000) + tonumber(ARGV[4])
-redis.call('HSET', key, 'state', 'waiting_limit', 'reason', ARGV[5], 'due', due, 'attempt', 1)
+local now_ms = math.floor(now_us(ARGV[1]) / 1000)
+local due = now_ms + tonumber(ARGV[4])
+redis.call('HSET', key, 'state', 'waiting_limit', 'reason', ARGV[5], 'due', due, 'since', now_ms, 'attempt', 1)
 redis.call('ZADD', tag .. 'alarms', due, lane)
 redis.call('HINCRBY', tag .. 'counts', 'queued', -1)
 redis.call('HINCRBY', tag .. 'counts', 'waiting_limit', 1)

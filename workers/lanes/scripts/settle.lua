@@ -62,7 +62,7 @@ end
 local to_wake = ''
 if state == 'queued' or state == 'waiting_retry' or state == 'waiting_limit' then
   local due = now_ms + tonumber(ARGV[9])
-  local alarm = due
+  local alarm, since = due, now_ms
   deaths = deaths - 1
   if queue ~= '' then
     redis.call('HSET', key, 'queue', queue)
@@ -71,10 +71,11 @@ if state == 'queued' or state == 'waiting_retry' or state == 'waiting_limit' the
   if state == 'queued' then
     to_wake, alarm = id, now_ms + grace_ms
   elseif state == 'waiting_retry' then
-    attempt, deaths = tonumber(attempt or 1) + 1, 0
+    attempt, deaths, since = tonumber(attempt or 1) + 1, 0, due
+    redis.call('HINCRBY', tag .. 'counts', 'retry:' .. reason, 1)
   end
-  redis.call('HSET', key, 'state', state, 'reason', reason, 'deaths', deaths, 'due', due, 'attempt', attempt or 1,
-    'settled', token, 'settled_state', state, 'settled_wake', to_wake)
+  redis.call('HSET', key, 'state', state, 'reason', reason, 'deaths', deaths, 'due', due, 'since', since,
+    'attempt', attempt or 1, 'settled', token, 'settled_state', state, 'settled_wake', to_wake)
   redis.call('DEL', lease_key)
   redis.call('ZADD', tag .. 'alarms', alarm, lane)
   redis.call('HINCRBY', tag .. 'counts', 'running', -1)

@@ -6,7 +6,7 @@
 -- Reply: {} when unknown, else the fields in the order below, then the place or false.
 local tag, id = KEYS[1], ARGV[1]
 local event = redis.call('HMGET', tag .. 'event:' .. id, 'source', 'type', 'lane', 'state', 'reason', 'attempt',
-  'accepted', 'started', 'ended', 'acceptance', 'next', 'tenant', 'user')
+  'accepted', 'started', 'ended', 'acceptance', 'next', 'tenant', 'user', 'traceparent')
 if not event[4] then
   return {}
 end
@@ -14,5 +14,5 @@ local place = false
 if not event[9] and event[4] ~= 'running' then
   place = redis.call('LPOS', tag .. 'lane:' .. event[3], id)
 end
-event[14] = place and place + 1
+event[15] = place and place + 1
 return event
