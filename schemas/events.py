@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from schemas.actions import ActionSend
 from schemas.catalogue import ACTION_SEND, PREFIX, SESSION_PREFIX, UI_PREFIX, event_types
-from schemas.chatkit import TURN_REQUESTS
+from schemas.chatkit import STREAMING_REQUESTS, TURN_REQUESTS
 from schemas.checks import SESSION_LANE, data_problems, extension_problems, named_thread
 from schemas.decode import decode_json, decode_object
 from schemas.errors import FieldProblem, InvalidEventError
@@ -118,6 +118,11 @@ class Event(BaseModel):
     def needs_turn(self) -> bool:
         """Whether it may call a model, and so gets a Celery task of its own."""
         return self.type.removeprefix(PREFIX) in TURN_REQUESTS
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether it is a turn of a thread: answered by frames that everybody may follow who has the thread open."""
+        return self.type.removeprefix(PREFIX) in STREAMING_REQUESTS
 
     @cached_property
     def lane(self) -> str:

@@ -249,7 +249,7 @@ class Lanes(LaneViews):
         bounds = [self._lane_bound, self._shard_bound, _ms(FIRST_GRACE)]
         who = [event.tenant, event.userid, event.source, event.traceparent or ""]
         which = [event.event_id, lane, before]
-        what: list[Argument] = [int(event.needs_turn), int(redriven), event.to_json()]
+        what: list[Argument] = [int(event.needs_turn), int(redriven), event.to_json(), int(event.is_streamed)]
         arguments = [self._now(), *which, *bounds, event.type, queue, *who, *what]
         return self._call(script("accept"), lane, arguments)
 

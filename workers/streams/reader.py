@@ -5,18 +5,24 @@ after any gap, and every few seconds, the reader looks.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from datetime import timedelta
+from typing import TypeVar
 
 from redis.exceptions import RedisError
 
+from workers.cancellation import raise_if_cancelled
 from workers.lanes.connection import State
 from workers.lanes.keys import Keys
+from workers.lanes.records import Owner
 from workers.streams.follower import Follower
 from workers.streams.mailbox import Mailbox
-from workers.streams.records import Entry
+from workers.streams.records import Entry, StreamGoneError, ThreadEntry
 from workers.streams.subscriptions import Subscriptions
+from workers.streams.thread_turns import ThreadTurns, Turn
+
+Looked = TypeVar("Looked")
 
 IDLE = timedelta(seconds=2)
 """How long a reader trusts a silent channel."""
@@ -99,18 +105,57 @@ class FrameReader:
                         return
                     batch = follower.read(announced)
                     if follower.gap or not announced:
-                        batch += await self._look(follower)
+                        batch += await self._patiently(follower.look)
                     yield batch
             finally:
                 self._open.discard(mailbox)
 
-    async def _look(self, follower: Follower) -> list[Entry]:
-        """Look into the stream, again and again while the state is away."""
+    def thread(self, lane: str, owner: Owner, after: str | None = None) -> AsyncGenerator[Sequence[ThreadEntry], None]:
+        """The owner's turns of a thread, one after another, without an end; which, and what it raises: `ThreadTurns`.
+
+        Between two turns the reader waits for the announcement of the next one, and looks every few seconds.
+        """
+        return self._thread(ThreadTurns(self._state, self._keys, lane, owner), lane, after)
+
+    async def _thread(
+        self, turns: ThreadTurns, lane: str, after: str | None
+    ) -> AsyncGenerator[Sequence[ThreadEntry], None]:
+        channel = self._keys.turns(lane)
+        with self._subscriptions.listen(channel) as mailbox:
+            self._open.add(mailbox)
+            try:
+                await self._subscriptions.subscribe(channel, mailbox)
+                await mailbox.take(CONFIRM.total_seconds())
+                turn = await turns.first(after)
+                while not self._closing:
+                    if turn is None:
+                        yield ()
+                        await mailbox.take(self._idle)
+                    else:
+                        async with aclosing(self._turn(turns, turn, lane)) as batches:
+                            async for batch in batches:
+                                yield batch
+                    if not self._closing:
+                        turn = await self._patiently(turns.following)
+                    raise_if_cancelled()  # redis-py loses a cancellation now and then, and this loop has no end
+            finally:
+                self._open.discard(mailbox)
+
+    async def _turn(self, turns: ThreadTurns, turn: Turn, lane: str) -> AsyncGenerator[Sequence[ThreadEntry], None]:
+        try:
+            async with aclosing(self.batches(lane, turn.event_id, turn.after, acceptance=turn.acceptance)) as batches:
+                async for batch in batches:
+                    yield turns.read(turn, batch)
+        except StreamGoneError:
+            turns.skip(turn)
+
+    async def _patiently(self, look: Callable[[], Awaitable[Looked]]) -> Looked:
+        """Look, again and again while the state is away."""
         deadline = asyncio.get_running_loop().time() + self._patience
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
-                    return await follower.look()
+                    return await look()
             except (RedisError, OSError):
                 if asyncio.get_running_loop().time() + PAUSE.total_seconds() >= deadline:
                     raise

@@ -44,6 +44,19 @@ Entry = StreamFrame | StreamEnd
 
 
 @dataclass(frozen=True, slots=True)
+class TurnEnd:
+    """How one turn of a thread ended; the next one follows."""
+
+    id: str
+    event_id: str
+    state: EventState
+    reason: str | None
+
+
+ThreadEntry = StreamFrame | TurnEnd
+
+
+@dataclass(frozen=True, slots=True)
 class Announcement:
     """What one message on the channel says: frames numbered from `first`, then the end if it has come."""
 

@@ -7,10 +7,11 @@
 -- Keys: the shard's hash tag.
 -- Arguments: now ('' for TIME), id, lane, id of the one before ('' for none), bound of the lane, bound of the shard,
 --   grace in ms, type, queue, tenant, user, source, traceparent ('' for none), 1 when it needs a turn, 1 when it was a
---   dead letter, body.
+--   dead letter, body, 1 when it is a turn of a thread that clients follow.
 -- Reply: {'new', acceptance, 1 when it is the head}, {'known', acceptance, state, 1 to wake, type, queue},
 --   {'lane_full'} or {'system_full'}.
 --@include clock.lua
+--@include turns.lua
 local tag, id, lane = KEYS[1], ARGV[2], ARGV[3]
 local key, waiting = tag .. 'event:' .. id, tag .. 'lane:' .. lane
 
@@ -42,6 +43,9 @@ redis.call('ZADD', tag .. 'open', now_ms, id)
 redis.call('ZREM', tag .. 'ended', id)
 redis.call('HINCRBY', tag .. 'counts', 'queued', 1)
 local head = redis.call('RPUSH', waiting, id) == 1
+if ARGV[17] == '1' then
+  note_turn(tag, lane, id, acceptance)
+end
 if head then
   redis.call('ZADD', tag .. 'alarms', now_ms + tonumber(ARGV[7]), lane)
 end

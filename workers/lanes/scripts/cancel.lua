@@ -34,7 +34,7 @@ if tonumber(number) > 1 then
   redis.call('ZADD', tag .. 'alarms', now_ms + tonumber(ARGV[6]), lane)
   return { 'cancelling', unpack(wake_of(tag, id)) }
 end
-local event = { acceptance = acceptance, number = tonumber(number), state = state, settled = {} }
+local event = { lane = lane, acceptance = acceptance, number = tonumber(number), state = state, settled = {} }
 end_event(tag, id, event, 'cancelled', reason, now_ms, tonumber(ARGV[5]), {})
 if redis.call('LINDEX', tag .. 'lane:' .. lane, 0) ~= id then
   redis.call('LREM', tag .. 'lane:' .. lane, 1, id)

@@ -25,7 +25,7 @@ end
 -- How long the frames of a session's event stay: the secret of the session is one of them.
 local SECRET_MS = 60000
 
--- Writes the last frames and the end entry, and starts the clocks that clean up. `event` has its acceptance number,
+-- Writes the last frames and the end entry, and starts the clocks that clean up. `event` has its lane, its acceptance number,
 -- the next frame number, the state that it leaves and, of a settlement, the fields that answer it again.
 local function end_event(tag, id, event, state, reason, now_ms, retention_ms, frames)
   local ending = '{"state":"' .. state .. '","reason":' .. (reason ~= '' and '"' .. reason .. '"' or 'null') .. '}'
@@ -35,6 +35,7 @@ local function end_event(tag, id, event, state, reason, now_ms, retention_ms, fr
     unpack(event.settled))
   redis.call('PEXPIRE', key, retention_ms)
   redis.call('PEXPIRE', tag .. 'body:' .. id, retention_ms)
+  redis.call('PEXPIRE', tag .. 'turns:' .. event.lane, retention_ms)
   local secret = string.find(redis.call('HGET', key, 'type'), 'chatkit.session.', 1, true) == 1
   redis.call('PEXPIRE', tag .. 'out:' .. id, secret and math.min(SECRET_MS, retention_ms) or retention_ms)
   if state == 'dead' then

@@ -90,7 +90,7 @@ else
   end
   to_wake = pop_head(tag, lane, now_ms, grace_ms)
   local event = {
-    acceptance = acceptance, number = tonumber(number), state = 'running',
+    lane = lane, acceptance = acceptance, number = tonumber(number), state = 'running',
     settled = { 'settled', token, 'settled_state', state, 'settled_wake', to_wake },
   }
   end_event(tag, id, event, state, reason, now_ms, retention_ms, frames)
