@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from schemas.double_text import DoubleText
 from schemas.events import Event
 from schemas.outcome import (
     CancelReason,
@@ -37,6 +38,9 @@ from workers.policies.delivery import Lease
 
 FIRST_GRACE_MS = 2_000
 LAST_GRACE_MS = 300_000
+
+
+STOPS = {DoubleText.INTERRUPT: CancelReason.INTERRUPTED, DoubleText.ROLLBACK: CancelReason.ROLLED_BACK}
 
 
 @dataclass(slots=True)
@@ -149,10 +153,18 @@ class LaneModel:
             wake = self.wake(known.id) if is_head and known.state is EventState.QUEUED else None
             return Accepted(known.id, lane_name, known.acceptance, known.state, duplicate=True, wake=wake)
         lane = self.lanes.get(lane_name, ModelLane())
-        if len(lane.waiting) >= self.per_lane:
+        mode = event.double_text or DoubleText.ENQUEUE
+        met = [self.events[id_] for id_ in lane.waiting if self.events[id_].is_turn]
+        if mode is DoubleText.REJECT and met:
+            return Refused(event.event_id, lane_name, "busy", 5.0, met[0].id)
+        stopped = met if mode in STOPS else []
+        if not stopped and len(lane.waiting) >= self.per_lane:
             return Refused(event.event_id, lane_name, "lane_full", 5.0)
         if len(self.open_events(self.keys.shard_of(lane_name))) >= self.per_shard:
             return Refused(event.event_id, lane_name, "system_full", 1.0)
+        for other in stopped:
+            self.cancel(other.id, STOPS[mode])
+        lane = self.lanes.get(lane_name, ModelLane())
         shard = self.shard(lane_name)
         shard.acceptances += 1
         new = ModelEvent(event.event_id, lane_name, event.type, queue, event.to_json(), shard.acceptances, self.now_ms)
@@ -163,7 +175,9 @@ class LaneModel:
         if lane.waiting == [new.id]:
             lane.alarm_ms = self.now_ms + FIRST_GRACE_MS
             return Accepted(new.id, lane_name, new.acceptance, new.state, duplicate=False, wake=self.wake(new.id))
-        return Accepted(new.id, lane_name, new.acceptance, new.state, duplicate=False, wake=None)
+        head = self.events[lane.waiting[0]]
+        wake = self.wake(head.id) if stopped and head.state is not EventState.RUNNING else None
+        return Accepted(new.id, lane_name, new.acceptance, new.state, duplicate=False, wake=wake)
 
     def begin(self, start: Start, owner: str) -> Begun | NotBegun:
         event = self.events.get(start.event_id)
@@ -241,7 +255,11 @@ class LaneModel:
             self.shard(event.lane).fenced += 1
             return SettleRefused()
         hop = outcome.queue if isinstance(outcome, Released) else None
-        if event.cancel is not None and hop is None:
+        waits = isinstance(outcome, Retry | Parked | Released)
+        rolled_back = event.cancel is CancelReason.ROLLED_BACK
+        if rolled_back and not waits and state_after(settlement) is not EventState.CANCELLED:
+            return SettleRefused("rollback")
+        if event.cancel is not None and hop is None and not (rolled_back and waits):
             frames = settlement.final_frames if state_after(settlement) is EventState.CANCELLED else ()
             answer = self.end(event, EventState.CANCELLED, event.cancel, frames)
         elif isinstance(outcome, Retry | Parked | Released):

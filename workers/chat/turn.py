@@ -10,6 +10,7 @@ from functools import partial
 
 from chatkit.server import NonStreamingResult
 from chatkit.store import NotFoundError as StoreNotFoundError
+from chatkit.types import ThreadsCreateReq
 
 from schemas.chatkit import (
     STREAMING_REQUESTS,
@@ -19,8 +20,10 @@ from schemas.chatkit import (
     SDKHiddenContextItem,
     ThreadItemDoneEvent,
     ThreadItemRemovedEvent,
+    ThreadMetadata,
     UserMessageItem,
     frame_of,
+    request_adapter,
 )
 from schemas.events import CREATE, PREFIX, Event
 from schemas.outcome import Cancelled, CancelReason, Done, Outcome, Released, ReleaseReason
@@ -43,7 +46,7 @@ from workers.chat.ports import (
 from workers.chat.server import ReadServer, WorkerChatServer
 from workers.chat.sign_in_lock import is_locked, lock
 from workers.chat.store import SqlStore
-from workers.chat.unit_of_work import TurnStore
+from workers.chat.unit_of_work import TurnStore, empty_thread
 from workers.errors import (
     AuthenticationError,
     CancelRequestedError,
@@ -75,6 +78,7 @@ CANCELLED_TEXT = "The user cancelled the stream. Stop responding to the prior re
 SIGN_IN = frame_of(ProgressUpdateEvent(icon="keys", text="Please sign in again: this message waits until you have."))
 REAUTHENTICATE = "reauthenticate"
 """Name of the client effect that lets a page ask for a sign-in, in its own way."""
+ASKED_BY_USER = frozenset({CancelReason.USER, CancelReason.INTERRUPTED})
 STOPPED_TEXT = "The stream was stopped. Stop responding to the prior request."
 
 
@@ -273,14 +277,41 @@ class TurnHandler:
         await frames.flush()
 
     async def _stop(self, delivery: Delivery, context: TurnContext) -> Outcome:
-        """Keep exactly what clients have seen of the answer, and tell the agents that it was stopped."""
-        reason, thread_id = delivery.stop.reason or CancelReason.USER, delivery.event.thread_id
-        if thread_id is not None and reason is not CancelReason.THREAD_DELETED:
+        """Keep exactly what clients have seen of the answer, and tell the agents that it was stopped; or nothing of it
+        and of its question, where it is rolled back: whoever settles the event has that removed from the screens."""
+        reason, event = delivery.stop.reason or CancelReason.USER, delivery.event
+        if event.thread_id is None or reason is CancelReason.THREAD_DELETED:
+            return Cancelled(reason)
+        store = self._store(delivery, context)
+        with suppress(AnsweredError, StoreNotFoundError):  # it came to its end after all, or was never begun
+            if reason is CancelReason.ROLLED_BACK:
+                await store.roll_back(event.thread_id, create=event.type == CREATE)
+                return Cancelled(reason)
             shown = shown_by(await self._frames.shown(delivery), self._player)
-            note = CANCELLED_TEXT if reason is CancelReason.USER else STOPPED_TEXT
-            with suppress(AnsweredError, StoreNotFoundError):  # it came to its end after all, or was never begun
-                await keep_partial(self._store(delivery, context), thread_id, shown, context, note)
+            if reason is CancelReason.INTERRUPTED and event.type == CREATE and shown.created is None:
+                await self._only_ask(event, store, context)
+            else:
+                note = CANCELLED_TEXT if reason in ASKED_BY_USER else STOPPED_TEXT
+                await keep_partial(store, event.thread_id, shown, context, note)
         return Cancelled(reason)
+
+    async def _only_ask(self, event: Event, store: TurnStore, context: TurnContext) -> None:
+        """Make the thread that this event was to make, for the message that has interrupted it, without an answer."""
+        thread = empty_thread(str(event.thread_id))
+        await store.open(thread.id, create=True)
+        if store.stored is None:
+            await store.save_thread(thread, context)
+        await store.save_item(thread.id, await self._asked(event, store, thread, context), context)
+        await store.commit(final=True)
+
+    async def _asked(
+        self, event: Event, store: TurnStore, thread: ThreadMetadata, context: TurnContext
+    ) -> UserMessageItem:
+        """The message of a request, as ChatKit makes an item of it."""
+        request = request_adapter().validate_python(event.data)
+        assert isinstance(request, ThreadsCreateReq)  # noqa: S101  # asked of nothing else
+        server = WorkerChatServer(store, self._responder, self._actions, self._transcriber)
+        return await server._build_user_message_item(request.params.input, thread, context)  # noqa: SLF001  # as ChatKit
 
 
 async def _relay(

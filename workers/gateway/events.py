@@ -16,7 +16,7 @@ from workers.gateway.auth import AnyCaller, Runtime, Service, may_listen, owned_
 from workers.gateway.cloudevents import receive
 from workers.gateway.page_events import receive_from_page
 from workers.gateway.ports import GatewayRuntime
-from workers.gateway.problem import ProblemError, invalid, not_found, retry_after, too_many
+from workers.gateway.problem import ProblemError, invalid, not_found, refused, retry_after
 from workers.gateway.secret_frames import with_secrets
 from workers.gateway.sse import open_stream
 from workers.lanes.records import Accepted, Refused
@@ -61,7 +61,7 @@ async def publish(request: Request, runtime: Runtime, caller: AnyCaller) -> Resp
         raise event
     answer = answers[0]
     if isinstance(answer, Refused):
-        raise too_many(answer.reason, answer.retry_after_seconds)
+        raise refused(answer)
     status = HTTPStatus.OK if answer.duplicate else HTTPStatus.ACCEPTED
     headers = {"Location": f"/v1/events/{answer.event_id}"}
     return JSONResponse(acceptance_of(event, answer).model_dump(mode="json"), status, headers)
@@ -131,7 +131,7 @@ def _batch_answer(places: list[Place], answers: Answers) -> Response:
         elif isinstance(answer, Accepted):
             body.append(acceptance_of(place, answer).model_dump(mode="json"))
         elif isinstance(answer, Refused):
-            body.append({"id": answer.event_id, **_refusal(too_many(answer.reason, answer.retry_after_seconds))})
+            body.append({"id": answer.event_id, **_refusal(refused(answer))})
     waits = [answer.retry_after_seconds for answer in answers.values() if isinstance(answer, Refused)]
     return JSONResponse(body, _batch_status(places, answers), retry_after(max(waits)) if waits else None)
 
