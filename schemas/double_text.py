@@ -20,6 +20,8 @@ class DoubleText(StrEnum):
     """What runs is stopped, its half answer kept; what waits is stopped as well; then this one runs."""
     ROLLBACK = "rollback"
     """As `interrupt`, but the turn that ran is taken back: its answer and the message that it answers."""
+    STEER = "steer"
+    """A user's message joins the turn that runs, at its next step; if none comes any more, it waits its turn."""
 
 
 MODES = ", ".join(DoubleText)

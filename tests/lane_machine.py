@@ -48,7 +48,7 @@ THREADS = ("thr_a", "thr_b", "thr_c")
 NAMES = tuple(f"e{number}" for number in range(7))
 TURNS = NAMES[:5]
 """A turn that has begun supersedes what died before it."""
-MODES = {"e2": "interrupt", "e3": "rollback", "e4": "reject"}
+MODES = {"e1": "steer", "e2": "interrupt", "e3": "rollback", "e4": "reject"}
 """How those meet other turns of their lane that do not wait."""
 
 
@@ -204,6 +204,12 @@ class LaneMachine(RuleBasedStateMachine):
         kept = JournalStep(step, f"{lease.epoch}".encode()) if step else None
         wish = Append(lease, first, frames, kept)
         assert self.loop.run(self.workers[0].append([wish])) == [self.model.append(wish)]
+
+    @precondition(lambda self: self.runs)
+    @rule(which=index, step=st.sampled_from(["s0", "s1"]))
+    def join(self, which: int, step: str) -> None:
+        lease = self._run(which).lease
+        assert self.loop.run(self.workers[0].join(lease, step)) == self.model.join(lease, step)
 
     @precondition(lambda self: self.runs)
     @rule(which=index, outcome=outcomes, frames=st.integers(0, 2))

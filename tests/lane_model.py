@@ -24,6 +24,8 @@ from workers.lanes.records import (
     AppendRefused,
     Begun,
     Cancellation,
+    Joined,
+    JoinRefused,
     NotBegun,
     Refused,
     RenewResult,
@@ -66,6 +68,8 @@ class ModelEvent:
     endings: int = 0
     lives: int = 1
     is_turn: bool = False
+    steers: bool = False
+    into: str | None = None
     failures: int = 0
     hops: int = 0
     settled: tuple[str, Settled] | None = None
@@ -168,7 +172,7 @@ class LaneModel:
         shard = self.shard(lane_name)
         shard.acceptances += 1
         new = ModelEvent(event.event_id, lane_name, event.type, queue, event.to_json(), shard.acceptances, self.now_ms)
-        new.is_turn = event.needs_turn
+        new.is_turn, new.steers = event.needs_turn, mode is DoubleText.STEER
         self.events[new.id] = new
         self.lanes[lane_name] = lane
         lane.waiting.append(new.id)
@@ -243,6 +247,28 @@ class LaneModel:
         if append.step is not None:
             event.journal[append.step.name] = append.step.entry
         return Appended(event.next_frame)
+
+    def join(self, lease: Lease, step: str) -> Joined | JoinRefused:
+        """Messages that steer leave the lane for the journal of the turn that runs."""
+        event = self.events[lease.event_id]
+        lane = self.held_lane(lease)
+        if lane is None:
+            self.shard(event.lane).fenced += 1
+            return JoinRefused("stale")
+        if event.cancel is not None:
+            return JoinRefused("cancelled")
+        for other in [self.events[id_] for id_ in lane.waiting[1:] if self.events[id_].is_turn]:
+            if not other.steers or other.state is not EventState.QUEUED or other.next_frame > 1:
+                break
+            if self.paused:
+                self.shard(event.lane).held.add(event.lane)
+                break
+            event.journal[f"{step}:{other.acceptance}:{other.id}"] = b"[]\n" + other.body.encode()
+            other.into = event.id
+            self.end(other, EventState.DONE, "", ())
+            if self.graves.get(event.lane, other.acceptance) < other.acceptance:
+                self.graves[event.lane] = other.acceptance
+        return Joined({name: entry for name, entry in event.journal.items() if name.startswith(f"{step}:")})
 
     def settle(self, settlement: Settlement) -> Settled | SettleRefused:
         lease, outcome = settlement.lease, settlement.outcome
@@ -378,6 +404,8 @@ class LaneModel:
         event = self.events.get(event_id)
         if event is None:
             return Cancellation("unknown")
+        if event.into is not None:
+            return self.cancel(event.into, reason)
         if event.state.ended:
             return Cancellation("ended")
         if event.state is EventState.RUNNING:

@@ -10,7 +10,6 @@ from functools import partial
 
 from chatkit.server import NonStreamingResult
 from chatkit.store import NotFoundError as StoreNotFoundError
-from chatkit.types import ThreadsCreateReq
 
 from schemas.chatkit import (
     STREAMING_REQUESTS,
@@ -20,10 +19,8 @@ from schemas.chatkit import (
     SDKHiddenContextItem,
     ThreadItemDoneEvent,
     ThreadItemRemovedEvent,
-    ThreadMetadata,
     UserMessageItem,
     frame_of,
-    request_adapter,
 )
 from schemas.events import CREATE, PREFIX, Event
 from schemas.outcome import Cancelled, CancelReason, Done, Outcome, Released, ReleaseReason
@@ -31,6 +28,7 @@ from workers.cancellation import take_cancellation
 from workers.chat.context import TurnContext
 from workers.chat.database import Database
 from workers.chat.fence import AnsweredError
+from workers.chat.joints import joined_events
 from workers.chat.journal import TurnJournal
 from workers.chat.partial import Shown, keep_partial, shown_by, updated_frame
 from workers.chat.ports import (
@@ -167,6 +165,7 @@ class TurnHandler:
             await self._open(delivery, store)
             shown = await self._shown(delivery)
             context.journal = await self._journal(delivery, frames)
+            context.join = partial(self._frames.join, delivery)
             await self._take_back(frames, store, context, delivery.event, shown)
             if shown is not None and shown.is_locked and store.stored is not None and not is_locked(store.stored):
                 await frames.send(updated_frame(store.stored, self._player))  # a worker died before it could
@@ -185,6 +184,11 @@ class TurnHandler:
     def _store(self, delivery: Delivery, context: TurnContext) -> TurnStore:
         return TurnStore(self._database, context.owner, context.event_id, delivery.lease.epoch, self._on_stale)
 
+    def _server(self, store: TurnStore, event: Event) -> WorkerChatServer:
+        name = self._route(event).handler
+        handler = partial(self._handlers[name], event) if name is not None else None
+        return WorkerChatServer(store, self._responder, self._actions, self._transcriber, self._approval_ttl, handler)
+
     async def _open(self, delivery: Delivery, store: TurnStore) -> None:
         event = delivery.event
         create = event.type == CREATE
@@ -201,9 +205,7 @@ class TurnHandler:
         self, event: Event, store: TurnStore, context: TurnContext, frames: Frames, shown: Shown | None
     ) -> None:
         """Drain the server. It swallows most errors of an answer: the context has them."""
-        name = self._route(event).handler
-        handler = partial(self._handlers[name], event) if name is not None else None
-        server = WorkerChatServer(store, self._responder, self._actions, self._transcriber, self._approval_ttl, handler)
+        server = self._server(store, event)
         try:
             async with aclosing(server):
                 result = await server.process(json.dumps(event.data), context)
@@ -292,8 +294,17 @@ class TurnHandler:
                 await self._only_ask(event, store, context)
             else:
                 note = CANCELLED_TEXT if reason in ASKED_BY_USER else STOPPED_TEXT
+                await self._show_joined(delivery, event.thread_id, shown, store, context)
                 await keep_partial(store, event.thread_id, shown, context, note)
         return Cancelled(reason)
+
+    async def _show_joined(
+        self, delivery: Delivery, thread_id: str, shown: Shown, store: TurnStore, context: TurnContext
+    ) -> None:
+        """Messages that had joined the turn, but came too late to be shown, are the thread's as well."""
+        for _, event in joined_events(await self._frames.journal(delivery)):
+            message = await self._server(store, event).message_of(event, thread=empty_thread(thread_id), context=context)
+            shown.done.setdefault(message.id, message)
 
     async def _only_ask(self, event: Event, store: TurnStore, context: TurnContext) -> None:
         """Make the thread that this event was to make, for the message that has interrupted it, without an answer."""
@@ -301,17 +312,9 @@ class TurnHandler:
         await store.open(thread.id, create=True)
         if store.stored is None:
             await store.save_thread(thread, context)
-        await store.save_item(thread.id, await self._asked(event, store, thread, context), context)
+        message = await self._server(store, event).message_of(event, thread=thread, context=context)
+        await store.save_item(thread.id, message, context)
         await store.commit(final=True)
-
-    async def _asked(
-        self, event: Event, store: TurnStore, thread: ThreadMetadata, context: TurnContext
-    ) -> UserMessageItem:
-        """The message of a request, as ChatKit makes an item of it."""
-        request = request_adapter().validate_python(event.data)
-        assert isinstance(request, ThreadsCreateReq)  # noqa: S101  # asked of nothing else
-        server = WorkerChatServer(store, self._responder, self._actions, self._transcriber)
-        return await server._build_user_message_item(request.params.input, thread, context)  # noqa: SLF001  # as ChatKit
 
 
 async def _relay(

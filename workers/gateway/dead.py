@@ -13,7 +13,6 @@ from workers.gateway.auth import AnyService, Runtime
 from workers.gateway.problem import ProblemError, not_found, refused
 from workers.lanes.dead_letters import DeadFilter, UnknownPageError
 from workers.lanes.records import Refused
-from workers.lanes.records import Refused
 from workers.lanes.replies import LANE_FULL_SECONDS
 from workers.redrive import redrive as redrive_letter
 

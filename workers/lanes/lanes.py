@@ -41,6 +41,8 @@ from workers.lanes.records import (
     AppendRefused,
     Begun,
     Cancellation,
+    Joined,
+    JoinRefused,
     NotBegun,
     Refused,
     RenewResult,
@@ -64,6 +66,9 @@ event all of it, of what never parsed the first 256 KiB."""
 JOURNAL_BYTES = 4 * 1024 * 1024
 """What the journal of one event may hold. A model's response is some kilobytes."""
 
+
+MESSAGE = "chatkit.threads.add_user_message"
+"""What may steer a turn: it is nothing but a message."""
 
 NO_DEFAULTS: Mapping[str, DoubleText] = MappingProxyType({})
 
@@ -164,6 +169,13 @@ class Lanes(LaneViews):
             kept: list[Argument] = [step.name, step.entry] if step is not None else ["", ""]
             calls.append(self._call(append, lease.lane, [*who, *kept, JOURNAL_BYTES, *item.frames]))
         return [replies.appended_of(reply) for reply in await self._scripts.run(calls)]
+
+    async def join(self, lease: Lease, step: str) -> Joined | JoinRefused:
+        """Take the messages that wait to steer this turn into its journal, as part of a step of it."""
+        who: list[Argument] = [self._now(), lease.event_id, lease.lane, lease.owner, lease.epoch]
+        arguments = [*who, step, JOURNAL_BYTES, self._retention_ms]
+        [reply] = await self._scripts.run([self._call(script("join"), lease.lane, arguments)])
+        return replies.joined_of(reply)
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settled | SettleRefused]:
         """Say what came of runs. The lanes that move on are to be woken by the caller."""
@@ -267,7 +279,8 @@ class Lanes(LaneViews):
         if not event.may_meet_a_turn:
             return DoubleText.ENQUEUE
         default = self._double_text.get(event.type, self._double_text.get("*", DoubleText.ENQUEUE))
-        return event.double_text or default
+        mode = event.double_text or default
+        return DoubleText.ENQUEUE if mode is DoubleText.STEER and event.type != MESSAGE else mode
 
     def _settle_call(self, settlement: Settlement) -> Call:
         lease, dead = settlement.lease, settlement.dead

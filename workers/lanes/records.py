@@ -146,6 +146,20 @@ class AppendRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class Joined:
+    """The messages that have joined a step of a turn, by the names of their entries in its journal."""
+
+    entries: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRefused:
+    """Nothing joins: another worker has the turn, or it is to be stopped."""
+
+    why: Literal["stale", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
     """What came of a run. `delay` counts for what waits, `dead` goes with a dead letter, `final_frames` with an end."""
 

@@ -11,6 +11,8 @@ from workers.lanes.records import (
     AppendRefused,
     Begun,
     Cancellation,
+    Joined,
+    JoinRefused,
     NotBegun,
     Refused,
     RenewResult,
@@ -81,6 +83,14 @@ def appended_of(reply: Sequence[Any]) -> Appended | AppendRefused:
     """Answer of append."""
     verdict, number, full = reply
     return Appended(number, bool(full)) if verdict == b"appended" else AppendRefused(verdict.decode(), number)
+
+
+def joined_of(reply: Sequence[Any]) -> Joined | JoinRefused:
+    """Answer of join."""
+    verdict, *pairs = reply
+    if verdict != b"joined":
+        return JoinRefused(verdict.decode())
+    return Joined({name.decode(): entry for name, entry in zip(pairs[::2], pairs[1::2], strict=True)})
 
 
 def settled_of(lane: str, reply: Sequence[Any]) -> Settled | SettleRefused:

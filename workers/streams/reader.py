@@ -18,7 +18,7 @@ from workers.lanes.keys import Keys
 from workers.lanes.records import Owner
 from workers.streams.follower import Follower
 from workers.streams.mailbox import Mailbox
-from workers.streams.records import Entry, StreamGoneError, ThreadEntry
+from workers.streams.records import Entry, Joint, StreamEnd, StreamGoneError, ThreadEntry, numbers_of
 from workers.streams.subscriptions import Subscriptions
 from workers.streams.thread_turns import ThreadTurns, Turn
 
@@ -82,6 +82,7 @@ class FrameReader:
     ) -> AsyncGenerator[Sequence[Entry], None]:
         """The event's frames in order, each once, from the start or after a frame id; the last entry is the end.
 
+        A message that has joined another turn goes on with the frames of that turn, from the joint on, and its end.
         The first batch comes at once, empty if there is nothing yet. Further empty ones come every few seconds while
         nothing happens, so that the caller can keep its client's connection alive. To be used with `aclosing`.
         `acceptance`, where it is known, saves a look when the first frame comes.
@@ -91,6 +92,25 @@ class FrameReader:
             StreamGoneError: the event's record has gone.
             RedisError, OSError: the state stays away.
         """
+        joint: Joint | None = None
+        async with aclosing(self._own(lane, event_id, after, acceptance)) as batches:
+            async for batch in batches:
+                last = batch[-1] if batch else None
+                joint = last.into if isinstance(last, StreamEnd) else None
+                if joint is None:
+                    yield batch
+        if joint is not None:
+            place = joint.after_any
+            if after is not None and numbers_of(after)[0] == numbers_of(joint.after)[0]:
+                place = max(after, joint.after, key=numbers_of)
+            async with aclosing(self._own(lane, joint.event_id, place, None)) as batches:
+                async for batch in batches:
+                    yield batch
+
+    async def _own(
+        self, lane: str, event_id: str, after: str | None, acceptance: int | None
+    ) -> AsyncGenerator[Sequence[Entry], None]:
+        """The stream of one event, and nothing else."""
         channel = self._keys.channel(lane, event_id)
         follower = Follower(self._state, self._keys, lane, event_id, acceptance)
         with self._subscriptions.listen(channel) as mailbox:
@@ -143,7 +163,7 @@ class FrameReader:
 
     async def _turn(self, turns: ThreadTurns, turn: Turn, lane: str) -> AsyncGenerator[Sequence[ThreadEntry], None]:
         try:
-            async with aclosing(self.batches(lane, turn.event_id, turn.after, acceptance=turn.acceptance)) as batches:
+            async with aclosing(self._own(lane, turn.event_id, turn.after, turn.acceptance)) as batches:
                 async for batch in batches:
                     yield turns.read(turn, batch)
         except StreamGoneError:

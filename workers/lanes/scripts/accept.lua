@@ -5,7 +5,7 @@
 -- before it in its batch and lane was, though there may be room by now: it would overtake. The head of a lane is woken by the
 -- caller, and the alarm behind that wake-up is set here. Waking is idempotent: a duplicate of a waiting head wakes it.
 -- A turn that meets others of its lane: `reject` refuses it while one runs or waits; `interrupt` and `rollback` stop all of
--- them, in the same instant, and it is the next to run (what needs no turn stays, and keeps its place).
+-- them, in the same instant, and it is the next to run (what needs no turn stays, and keeps its place). `steer` waits to join the one that runs.
 -- Keys: the shard's hash tag.
 -- Arguments: now ('' for TIME), id, lane, id of the one before ('' for none), bound of the lane, bound of the shard,
 --   grace in ms, type, queue, tenant, user, source, traceparent ('' for none), 1 when it needs a turn, 1 when it was a
@@ -70,6 +70,9 @@ redis.call('ZADD', tag .. 'open', now_ms, id)
 redis.call('ZREM', tag .. 'ended', id)
 redis.call('HINCRBY', tag .. 'counts', 'queued', 1)
 redis.call('RPUSH', waiting, id)
+if mode == 'steer' then
+  redis.call('HSET', key, 'steers', 1)
+end
 if ARGV[17] == '1' then
   note_turn(tag, lane, id, acceptance)
 end

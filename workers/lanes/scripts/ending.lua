@@ -26,9 +26,11 @@ end
 local SECRET_MS = 60000
 
 -- Writes the last frames and the end entry, and starts the clocks that clean up. `event` has its lane, its acceptance number,
--- the next frame number, the state that it leaves and, of a settlement, the fields that answer it again.
+-- the next frame number, the state that it leaves, of a settlement the fields that answer it again
+-- and, where its clients go on reading elsewhere, a pointer for the end entry.
 local function end_event(tag, id, event, state, reason, now_ms, retention_ms, frames)
-  local ending = '{"state":"' .. state .. '","reason":' .. (reason ~= '' and '"' .. reason .. '"' or 'null') .. '}'
+  local ending = '{"state":"' .. state .. '","reason":' .. (reason ~= '' and '"' .. reason .. '"' or 'null')
+    .. (event.pointer or '') .. '}'
   local number = write_frames(tag, id, event.acceptance, event.number, frames, ending)
   local key = tag .. 'event:' .. id
   redis.call('HSET', key, 'state', state, 'reason', reason, 'ended', now_ms, 'next', number, 'deaths', 0,

@@ -6,10 +6,13 @@
 -- wake-up that follows from it, if one does.
 local function stop_event(tag, id, reason, for_another, terms)
   local key = tag .. 'event:' .. id
-  local state, lane, acceptance, number, ended, type = unpack(
-    redis.call('HMGET', key, 'state', 'lane', 'acceptance', 'next', 'ended', 'type'))
+  local state, lane, acceptance, number, ended, type, into = unpack(
+    redis.call('HMGET', key, 'state', 'lane', 'acceptance', 'next', 'ended', 'type', 'into'))
   if not state then
     return 'unknown', {}
+  end
+  if into then
+    return stop_event(tag, into, reason, for_another, terms) -- the turn that it has joined
   end
   if ended then
     return 'ended', {}
