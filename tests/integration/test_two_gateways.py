@@ -308,6 +308,7 @@ async def test_a_worker_that_is_killed_after_the_joint_loses_no_message_and_answ
     ]
 
 
+@pytest.mark.long
 async def test_fifty_cancels_from_the_other_gateway_stop_within_200_ms(page: Page, provider: FakeProvider) -> None:
     """Until the cancel is acknowledged, and until the worker has stored the half answer and ended the turn."""
     acknowledged, ended = list[float](), list[float]()

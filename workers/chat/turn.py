@@ -303,7 +303,9 @@ class TurnHandler:
     ) -> None:
         """Messages that had joined the turn, but came too late to be shown, are the thread's as well."""
         for _, event in joined_events(await self._frames.journal(delivery)):
-            message = await self._server(store, event).message_of(event, thread=empty_thread(thread_id), context=context)
+            message = await self._server(store, event).message_of(
+                event, thread=empty_thread(thread_id), context=context
+            )
             shown.done.setdefault(message.id, message)
 
     async def _only_ask(self, event: Event, store: TurnStore, context: TurnContext) -> None:
