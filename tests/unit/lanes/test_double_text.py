@@ -17,8 +17,8 @@ from workers.lanes.records import Accepted, Append, Refused, Settled, Settlement
 THREAD = "thr_1"
 
 
-def message(mode: str | None = None) -> Event:
-    return message_event(THREAD, tenant="acme", double_text=mode)
+def message(mode: str | None = None, user: str = "u1") -> Event:
+    return message_event(THREAD, tenant="acme", userid=user, double_text=mode)
 
 
 async def accept(deployment: Deployment, item: Event) -> Accepted | Refused:
@@ -67,6 +67,15 @@ async def test_what_runs_and_what_waits_is_stopped_and_the_new_one_is_next(
     assert await deployment.lanes.events_of(new.lane) == [running.event_id, light.event_id, new.event_id]
     settled = await deployment.lanes.settle([Settlement(lease, Cancelled(CancelReason(reason)))])
     assert settled == [Settled(EventState.CANCELLED, wake(light))]
+
+
+@pytest.mark.parametrize("mode", ["reject", "interrupt", "rollback"])
+async def test_the_turn_of_another_user_is_neither_stopped_nor_told_of(deployment: Deployment, mode: str) -> None:
+    running = message()
+    lease = await deployment.started(running)
+    assert isinstance(await accept(deployment, message(mode, "u2")), Accepted)
+    assert await deployment.lanes.renew([lease]) == ["held"]
+    assert (await state_of(deployment, running))[0] is EventState.RUNNING
 
 
 async def test_two_interrupts_at_once_leave_one_to_run(deployment: Deployment) -> None:

@@ -4,8 +4,9 @@
 -- refuses; a refused id goes to the outbox, so that its `where` record expires. An event is refused as well when the one
 -- before it in its batch and lane was, though there may be room by now: it would overtake. The head of a lane is woken by the
 -- caller, and the alarm behind that wake-up is set here. Waking is idempotent: a duplicate of a waiting head wakes it.
--- A turn that meets others of its lane: `reject` refuses it while one runs or waits; `interrupt` and `rollback` stop all of
--- them, in the same instant, and it is the next to run (what needs no turn stays, and keeps its place). `steer` waits to join the one that runs.
+-- A turn that meets others of its user in its lane: `reject` refuses it while one runs or waits; `interrupt` and `rollback`
+-- stop all of them, in the same instant, and it is the next to run (what needs no turn stays, and keeps its place). `steer`
+-- waits to join the one that runs. Turns of another user are not in its way: whose the thread is, its worker knows.
 -- Keys: the shard's hash tag.
 -- Arguments: now ('' for TIME), id, lane, id of the one before ('' for none), bound of the lane, bound of the shard,
 --   grace in ms, type, queue, tenant, user, source, traceparent ('' for none), 1 when it needs a turn, 1 when it was a
@@ -33,7 +34,8 @@ local mode, busy = ARGV[18], nil
 local stops = mode == 'interrupt' or mode == 'rollback'
 if stops or mode == 'reject' then
   for _, other in ipairs(redis.call('LRANGE', waiting, 0, -1)) do
-    if redis.call('HGET', tag .. 'event:' .. other, 'turn') == '1' then
+    local turn, user = unpack(redis.call('HMGET', tag .. 'event:' .. other, 'turn', 'user'))
+    if turn == '1' and user == ARGV[11] then
       busy = busy or {}
       busy[#busy + 1] = other
       if mode == 'reject' then
