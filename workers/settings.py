@@ -176,12 +176,6 @@ class Settings(BaseSettings):
             raise ValueError("outside of this machine only HTTPS is taken")
         return value
 
-    @field_validator("double_text", mode="before")
-    @classmethod
-    def _one_for_all(cls, value: Any) -> Any:
-        """The mode of every type may be written as it is."""
-        return {"*": value.strip()} if isinstance(value, str) and value.strip() in set(DoubleText) else value
-
     @field_validator("double_text")
     @classmethod
     def _turns_only(cls, value: dict[str, DoubleText]) -> dict[str, DoubleText]:
@@ -210,6 +204,12 @@ class Settings(BaseSettings):
             return json.loads(text)
         except ValueError as error:
             raise ValueError(f"not JSON: {error}") from None
+
+    @field_validator("double_text", mode="before")
+    @classmethod
+    def _one_for_all(cls, value: Any) -> Any:
+        """The mode of every type may be written as it is. (The last of such validators is asked first.)"""
+        return {"*": value.strip()} if isinstance(value, str) and value.strip() in set(DoubleText) else value
 
     @field_validator("task_policies")
     @classmethod

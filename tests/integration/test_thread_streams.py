@@ -217,21 +217,21 @@ async def test_a_lost_channel_loses_no_turn(state: State, keys: Keys, reader: Fr
     await follower.leave()
 
 
-async def test_a_hundred_followers_share_the_connections_and_leave_nothing_behind(
+async def test_many_followers_share_the_connections_and_leave_nothing_behind(
     redis_url: str, keys: Keys, state: State
 ) -> None:
-    own = connect(redis_url, max_connections=4)
+    own = connect(redis_url, max_connections=8)
     reader = FrameReader(own, keys, idle=timedelta(milliseconds=200))
     lanes, first = lanes_on(state, keys), create_event()
     await accepted(lanes, first)
     before = len(await state.client_list())
-    followers = [Follower(reader, first.lane) for _ in range(100)]
+    followers = [Follower(reader, first.lane) for _ in range(60)]
     turn = await begun(state, keys, first)
     await turn.show(b"1")
     for follower in followers:
         await follower.saw("1")
     pubsubs = len(await state.client_list(_type="pubsub"))
-    assert len(await state.client_list()) - before <= 6, "the pool's bound and one that listens, not one for each"
+    assert len(await state.client_list()) - before <= 10, "the pool's bound and one that listens, not one for each"
     await turn.settle()
     for follower in followers:
         await follower.saw("1", f"end {EventState.DONE}")
