@@ -21,9 +21,10 @@ from pydantic_core import PydanticCustomError
 
 from schemas.actions import ActionSend
 from schemas.catalogue import ACTION_SEND, PREFIX, SESSION_PREFIX, UI_PREFIX, event_types
-from schemas.chatkit import TURN_REQUESTS
+from schemas.chatkit import STREAMING_REQUESTS, TURN_REQUESTS
 from schemas.checks import SESSION_LANE, data_problems, extension_problems, named_thread
 from schemas.decode import decode_json, decode_object
+from schemas.double_text import DoubleText, double_text_of
 from schemas.errors import FieldProblem, InvalidEventError
 from schemas.names import JSON_TYPE_PATTERN, TEXT_PATTERN, Name, TraceParent
 from schemas.wording import bounded, problems_of
@@ -118,6 +119,21 @@ class Event(BaseModel):
     def needs_turn(self) -> bool:
         """Whether it may call a model, and so gets a Celery task of its own."""
         return self.type.removeprefix(PREFIX) in TURN_REQUESTS
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether it is a turn of a thread: answered by frames that everybody may follow who has the thread open."""
+        return self.type.removeprefix(PREFIX) in STREAMING_REQUESTS
+
+    @property
+    def double_text(self) -> DoubleText | None:
+        """What the request asks for, if it is a turn that may meet another one."""
+        return double_text_of(self.data) if self.may_meet_a_turn else None
+
+    @property
+    def may_meet_a_turn(self) -> bool:
+        """Whether another turn of its thread may run when it comes: that of its creation meets none."""
+        return self.is_streamed and self.type != CREATE
 
     @cached_property
     def lane(self) -> str:

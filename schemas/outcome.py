@@ -42,6 +42,10 @@ class CancelReason(StrEnum):
     USER = "user"
     THREAD_DELETED = "thread_deleted"
     OPERATOR = "operator"
+    INTERRUPTED = "interrupted"
+    """By a later message of the conversation, which is answered instead."""
+    ROLLED_BACK = "rolled_back"
+    """Likewise, and what it has shown and was asked is taken back."""
 
 
 class RetryReason(StrEnum):

@@ -42,6 +42,8 @@ class EventStatus(BaseModel):
     ended_at: datetime | None = None
     last_frame_id: str | None = None
     traceparent: str | None = None
+    joined: str | None = None
+    """The event whose turn this message has joined: from then on it is as that one is."""
 
 
 class PageState(BaseModel):

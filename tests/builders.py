@@ -37,9 +37,14 @@ def create_event(text: str = "hello", **attributes: Any) -> Event:
     return request_event("threads.create", {"input": user_input(text)}, **attributes)
 
 
-def message_event(thread_id: str, text: str = "and then?", **attributes: Any) -> Event:
+def message_event(
+    thread_id: str, text: str = "and then?", *, double_text: str | None = None, **attributes: Any
+) -> Event:
     """`threads.add_user_message`."""
-    return request_event("threads.add_user_message", {"thread_id": thread_id, "input": user_input(text)}, **attributes)
+    type_, params = "threads.add_user_message", {"thread_id": thread_id, "input": user_input(text)}
+    if double_text is not None:
+        attributes["data"] = {"type": type_, "params": params, "metadata": {"double_text": double_text}}
+    return request_event(type_, params, **attributes)
 
 
 def feedback_event(thread_id: str, item_id: str = "msg_1", **attributes: Any) -> Event:

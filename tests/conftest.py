@@ -47,6 +47,7 @@ TIMED = frozenset(
         "test_task_control",
         "test_state_connection",
         "test_wary_connections",
+        "test_two_gateways",
         "test_worker",
         "test_worker_ends",
     }

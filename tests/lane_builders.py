@@ -1,11 +1,12 @@
 """Builders for tests of lanes: events, a clock to turn, lanes on any client."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
+from schemas.double_text import DoubleText
 from schemas.events import Event, parse_event
 from schemas.outcome import (
     DeadLettered,
@@ -23,7 +24,7 @@ from schemas.outcome import (
 from schemas.records import DeadLetter
 from workers.lanes.connection import State
 from workers.lanes.keys import Keys
-from workers.lanes.lanes import Lanes
+from workers.lanes.lanes import NO_DEFAULTS, Lanes
 from workers.lanes.records import Begun, Settlement, Start
 from workers.policies.delivery import Lease
 
@@ -77,6 +78,7 @@ def lanes_on(
     waiting: int = 100_000,
     retention: timedelta = timedelta(days=1),
     max_dead: int = 1000,
+    double_text: Mapping[str, DoubleText] = NO_DEFAULTS,
 ) -> Lanes:
     """Lanes of one worker."""
     return Lanes(
@@ -88,6 +90,7 @@ def lanes_on(
         max_waiting=waiting,
         retention=retention,
         max_dead=max_dead,
+        double_text=double_text,
         clock=clock,
     )
 

@@ -46,15 +46,17 @@ from workers.policies.delivery import Lease
 
 THREADS = ("thr_a", "thr_b", "thr_c")
 NAMES = tuple(f"e{number}" for number in range(7))
-TURNS = NAMES[:4]
+TURNS = NAMES[:5]
 """A turn that has begun supersedes what died before it."""
+MODES = {"e1": "steer", "e2": "interrupt", "e3": "rollback", "e4": "reject"}
+"""How those meet other turns of their lane that do not wait."""
 
 
 @cache
 def published(name: str, thread: str = THREADS[0]) -> Event:
     """An event of either kind; the same name is the same event, whatever thread it says."""
     if name in TURNS:
-        return message_event(thread, id=name, tenant="acme")
+        return message_event(thread, id=name, tenant="acme", double_text=MODES.get(name, "enqueue"))
     return event(name, thread)
 
 
@@ -204,6 +206,12 @@ class LaneMachine(RuleBasedStateMachine):
         assert self.loop.run(self.workers[0].append([wish])) == [self.model.append(wish)]
 
     @precondition(lambda self: self.runs)
+    @rule(which=index, step=st.sampled_from(["s0", "s1"]))
+    def join(self, which: int, step: str) -> None:
+        lease = self._run(which).lease
+        assert self.loop.run(self.workers[0].join(lease, step)) == self.model.join(lease, step)
+
+    @precondition(lambda self: self.runs)
     @rule(which=index, outcome=outcomes, frames=st.integers(0, 2))
     def settle(self, which: int, outcome: Outcome | str, frames: int) -> None:
         lease = self._run(which).lease
@@ -231,6 +239,7 @@ class LaneMachine(RuleBasedStateMachine):
                 raise AssertionError(outcome)
 
     def _settle(self, settlement: Settlement) -> None:
+        """What is to be rolled back ends in no other way: its worker hears of that, and says so."""
         [answer] = self.loop.run(self.workers[1].settle([settlement]))
         assert answer == self.model.settle(settlement)
         self.settlements.append(settlement)
@@ -379,6 +388,8 @@ class LaneMachine(RuleBasedStateMachine):
                 self._begin(Start(wake.lane, wake.event_id, token), 0)
                 assert self.runs[-1].lease.token == token, "a woken lane could not be begun"
                 self._settle(Settlement(self.runs[-1].lease, Done()))
+                if self.runs[-1].cancelled is CancelReason.ROLLED_BACK:
+                    self._settle(Settlement(self.runs[-1].lease, Cancelled(CancelReason.ROLLED_BACK)))
             self.invariants_hold()
         assert not self.model.lanes, "a lane that nobody woke"
 

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from schemas.double_text import DoubleText
 from schemas.events import Event
 from schemas.outcome import (
     CancelReason,
@@ -23,6 +24,8 @@ from workers.lanes.records import (
     AppendRefused,
     Begun,
     Cancellation,
+    Joined,
+    JoinRefused,
     NotBegun,
     Refused,
     RenewResult,
@@ -37,6 +40,9 @@ from workers.policies.delivery import Lease
 
 FIRST_GRACE_MS = 2_000
 LAST_GRACE_MS = 300_000
+
+
+STOPS = {DoubleText.INTERRUPT: CancelReason.INTERRUPTED, DoubleText.ROLLBACK: CancelReason.ROLLED_BACK}
 
 
 @dataclass(slots=True)
@@ -62,6 +68,8 @@ class ModelEvent:
     endings: int = 0
     lives: int = 1
     is_turn: bool = False
+    steers: bool = False
+    into: str | None = None
     failures: int = 0
     hops: int = 0
     settled: tuple[str, Settled] | None = None
@@ -149,21 +157,31 @@ class LaneModel:
             wake = self.wake(known.id) if is_head and known.state is EventState.QUEUED else None
             return Accepted(known.id, lane_name, known.acceptance, known.state, duplicate=True, wake=wake)
         lane = self.lanes.get(lane_name, ModelLane())
-        if len(lane.waiting) >= self.per_lane:
+        mode = event.double_text or DoubleText.ENQUEUE
+        met = [self.events[id_] for id_ in lane.waiting if self.events[id_].is_turn]
+        if mode is DoubleText.REJECT and met:
+            return Refused(event.event_id, lane_name, "busy", 5.0, met[0].id)
+        stopped = met if mode in STOPS else []
+        if not stopped and len(lane.waiting) >= self.per_lane:
             return Refused(event.event_id, lane_name, "lane_full", 5.0)
         if len(self.open_events(self.keys.shard_of(lane_name))) >= self.per_shard:
             return Refused(event.event_id, lane_name, "system_full", 1.0)
+        for other in stopped:
+            self.cancel(other.id, STOPS[mode])
+        lane = self.lanes.get(lane_name, ModelLane())
         shard = self.shard(lane_name)
         shard.acceptances += 1
         new = ModelEvent(event.event_id, lane_name, event.type, queue, event.to_json(), shard.acceptances, self.now_ms)
-        new.is_turn = event.needs_turn
+        new.is_turn, new.steers = event.needs_turn, mode is DoubleText.STEER
         self.events[new.id] = new
         self.lanes[lane_name] = lane
         lane.waiting.append(new.id)
         if lane.waiting == [new.id]:
             lane.alarm_ms = self.now_ms + FIRST_GRACE_MS
             return Accepted(new.id, lane_name, new.acceptance, new.state, duplicate=False, wake=self.wake(new.id))
-        return Accepted(new.id, lane_name, new.acceptance, new.state, duplicate=False, wake=None)
+        head = self.events[lane.waiting[0]]
+        wake = self.wake(head.id) if stopped and head.state is not EventState.RUNNING else None
+        return Accepted(new.id, lane_name, new.acceptance, new.state, duplicate=False, wake=wake)
 
     def begin(self, start: Start, owner: str) -> Begun | NotBegun:
         event = self.events.get(start.event_id)
@@ -230,6 +248,28 @@ class LaneModel:
             event.journal[append.step.name] = append.step.entry
         return Appended(event.next_frame)
 
+    def join(self, lease: Lease, step: str) -> Joined | JoinRefused:
+        """Messages that steer leave the lane for the journal of the turn that runs."""
+        event = self.events[lease.event_id]
+        lane = self.held_lane(lease)
+        if lane is None:
+            self.shard(event.lane).fenced += 1
+            return JoinRefused("stale")
+        if event.cancel is not None:
+            return JoinRefused("cancelled")
+        for other in [self.events[id_] for id_ in lane.waiting[1:] if self.events[id_].is_turn]:
+            if not other.steers or other.state is not EventState.QUEUED or other.next_frame > 1:
+                break
+            if self.paused:
+                self.shard(event.lane).held.add(event.lane)
+                break
+            event.journal[f"{step}:{other.acceptance}:{other.id}"] = b"[]\n" + other.body.encode()
+            other.into = event.id
+            self.end(other, EventState.DONE, "", ())
+            if self.graves.get(event.lane, other.acceptance) < other.acceptance:
+                self.graves[event.lane] = other.acceptance
+        return Joined({name: entry for name, entry in event.journal.items() if name.startswith(f"{step}:")})
+
     def settle(self, settlement: Settlement) -> Settled | SettleRefused:
         lease, outcome = settlement.lease, settlement.outcome
         event = self.events[lease.event_id]
@@ -241,7 +281,11 @@ class LaneModel:
             self.shard(event.lane).fenced += 1
             return SettleRefused()
         hop = outcome.queue if isinstance(outcome, Released) else None
-        if event.cancel is not None and hop is None:
+        waits = isinstance(outcome, Retry | Parked | Released)
+        rolled_back = event.cancel is CancelReason.ROLLED_BACK
+        if rolled_back and not waits and state_after(settlement) is not EventState.CANCELLED:
+            return SettleRefused("rollback")
+        if event.cancel is not None and hop is None and not (rolled_back and waits):
             frames = settlement.final_frames if state_after(settlement) is EventState.CANCELLED else ()
             answer = self.end(event, EventState.CANCELLED, event.cancel, frames)
         elif isinstance(outcome, Retry | Parked | Released):
@@ -360,6 +404,8 @@ class LaneModel:
         event = self.events.get(event_id)
         if event is None:
             return Cancellation("unknown")
+        if event.into is not None:
+            return self.cancel(event.into, reason)
         if event.state.ended:
             return Cancellation("ended")
         if event.state is EventState.RUNNING:

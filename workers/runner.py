@@ -172,6 +172,8 @@ class EventRunner:
         # the event would count as one that has killed its worker. Whoever takes it over meanwhile makes this one stale.
         [settled] = await persistently(lambda: self._lanes.settle([settlement]), told="event_not_settled")
         match settled:
+            case SettleRefused("rollback"):
+                return await self._settle(delivery, await self._rolled_back(delivery))
             case SettleRefused(why):
                 log.warning("settle_refused", extra={"event_id": delivery.lease.event_id, "reason": why})
                 return NothingToDo(why)
@@ -183,10 +185,20 @@ class EventRunner:
                     return Cancelled(delivery.stop.reason or CancelReason.USER)  # the wish came just before the end
                 return outcome
 
+    async def _rolled_back(self, delivery: Delivery) -> Outcome:
+        """The wish came just before the end: take back what was stored. If even that cannot be done, it stays."""
+        if delivery.stop.reason is CancelReason.ROLLED_BACK:
+            log.warning("event_not_rolled_back", extra={"event_id": delivery.lease.event_id})
+            return Cancelled(CancelReason.ROLLED_BACK)
+        delivery.stop.reason = CancelReason.ROLLED_BACK
+        return await self._dispatch(delivery)
+
     async def _bury(self, settlement: Settlement) -> Verdict:
         """Settle an event of which there is nothing to be run."""
         [settled] = await persistently(lambda: self._lanes.settle([settlement]), told="event_not_settled")
         if isinstance(settled, SettleRefused):
+            if settled.why == "rollback":  # there is nothing to be taken back of what was never run
+                return await self._bury(Settlement(settlement.lease, Cancelled(CancelReason.ROLLED_BACK)))
             return NothingToDo(settled.why)
         await self._waker.wake([settled.wake] if settled.wake else [])
         self._ends.buried([settlement.dead] if settlement.dead and settled.state is EventState.DEAD else [])

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from schemas.double_text import MODES
+
 
 @dataclass(frozen=True, slots=True)
 class Accepts:
@@ -52,6 +54,11 @@ class TaskPolicy(BaseModel):
     backoff_cap: Annotated[float, Field(gt=0, le=86_400)] | None = None
     deadline: Annotated[float, Field(gt=0)] | None = None
 
+
+DOUBLE_TEXT_FORM = (
+    f'one of {MODES}; or {{"threads.add_user_message": "interrupt", "*": "enqueue"}}, '
+    "or the path of a file that holds it"
+)
 
 LIMITS_FORM = (
     '{"models": {"gpt-4.1": {"rpm": 1200, "tpm": 2000000, "concurrency": 50}, "*": {…}}, "tenants": {"acme": '

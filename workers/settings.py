@@ -18,6 +18,8 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from schemas.chatkit import STREAMING_REQUESTS
+from schemas.double_text import DoubleText
 from schemas.events import MAX_EVENT_BYTES, event_types
 from schemas.events import PREFIX as TYPE_PREFIX
 from workers.backend_types import BACKENDS_FORM, Backend, BackendName
@@ -25,6 +27,7 @@ from workers.errors import SettingsError
 from workers.failpoints import VARIABLE as FAILPOINTS
 from workers.setting_types import (
     ACTIONS_FORM,
+    DOUBLE_TEXT_FORM,
     FILTER_FORM,
     LIMITS_FORM,
     POLICIES_FORM,
@@ -114,6 +117,9 @@ class Settings(BaseSettings):
     limits: Annotated[Limits, NoDecode, Accepts(LIMITS_FORM)] = Limits()
     event_filter: Annotated[EventFilter, NoDecode, Accepts(FILTER_FORM)] = EventFilter()
     task_policies: Annotated[dict[str, TaskPolicy], NoDecode, Accepts(POLICIES_FORM)] = Field(default_factory=dict)
+    double_text: Annotated[dict[str, DoubleText], NoDecode, Accepts(DOUBLE_TEXT_FORM)] = Field(
+        default_factory=lambda: {"*": DoubleText.ENQUEUE}
+    )
     quarantine_bytes: Annotated[int, Field(ge=256 * 1024 * 1024)] = 1024 * 1024 * 1024
     flood_ratio: Annotated[float, Field(gt=0, le=2)] = 0.5
     flood_least: Annotated[int, Field(ge=1)] = 20
@@ -173,7 +179,19 @@ class Settings(BaseSettings):
             raise ValueError("outside of this machine only HTTPS is taken")
         return value
 
-    @field_validator("limits", "event_filter", "task_policies", "actions", "backends", "routes", mode="before")
+    @field_validator("double_text")
+    @classmethod
+    def _turns_only(cls, value: dict[str, DoubleText]) -> dict[str, DoubleText]:
+        """Event types, which may be written without their prefix, that may meet a turn of their conversation."""
+        modes = {name.removeprefix(TYPE_PREFIX): mode for name, mode in value.items()}
+        known = STREAMING_REQUESTS - {"threads.create"}
+        for name in modes.keys() - known - {"*"}:
+            raise ValueError(f'"{name}" is no turn that may meet another; those are {", ".join(sorted(known))} and *')
+        return {name if name == "*" else TYPE_PREFIX + name: mode for name, mode in modes.items()}
+
+    @field_validator(
+        "limits", "event_filter", "task_policies", "actions", "backends", "routes", "double_text", mode="before"
+    )
     @classmethod
     def _json_or_file(cls, value: Any) -> Any:
         """A setting that is a JSON object, or the path of a file that holds one."""
@@ -189,6 +207,12 @@ class Settings(BaseSettings):
             return json.loads(text)
         except ValueError as error:
             raise ValueError(f"not JSON: {error}") from None
+
+    @field_validator("double_text", mode="before")
+    @classmethod
+    def _one_for_all(cls, value: Any) -> Any:
+        """The mode of every type may be written as it is. (The last of such validators is asked first.)"""
+        return {"*": value.strip()} if isinstance(value, str) and value.strip() in set(DoubleText) else value
 
     @field_validator("task_policies")
     @classmethod

@@ -91,6 +91,10 @@ class Recorder:
         self.journals[event_id][step.name] = step.entry
         return True
 
+    async def join(self, delivery: Delivery, step: str) -> dict[str, bytes]:
+        """Nothing waits to steer a turn."""
+        return {}
+
 
 class RecordedFrames:
     """The frames of one attempt."""

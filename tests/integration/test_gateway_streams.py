@@ -15,7 +15,7 @@ from schemas.outcome import Done
 from tests.eventually import eventually
 from tests.services import free_port
 from tests.unit.gateway.parsing import ServerEvent, parse_sse
-from tests.unit.gateway.stage import SERVICE, Stage, create_request, raw_event, serving, stage_on
+from tests.unit.gateway.stage import SERVICE, Stage, create_request, message_request, raw_event, serving, stage_on
 from workers.errors import CancelRequestedError
 from workers.gateway import sse
 from workers.lanes.connection import connect
@@ -262,6 +262,40 @@ async def test_a_server_that_shuts_down_ends_its_streams_and_another_goes_on(
     ):
         rest = await read_some(elsewhere, seen[-1].id if seen else None, 1000)
     assert [event.data.encode() for event in [*seen, *rest][:-1]] == SHOWN
+
+
+async def test_a_thread_is_followed_over_its_turns_by_its_owner_and_nobody_else(
+    client: httpx.AsyncClient, stage: Stage, turn: Turn
+) -> None:
+    turn.go.set()
+    thread = "thr_" + ID.removeprefix("evt_")
+    path = f"/v1/threads/{thread}/stream"
+    assert (await client.get(path, headers=stage.bearer())).status_code == 404, "nobody has this thread"
+    stage.waker.asleep = True
+    await publish(client)
+    for stranger in (stage.bearer("u2"), stage.bearer("u1", "other")):
+        assert (await client.get(path, headers=stranger)).status_code == 404
+    assert (await client.get(path)).status_code == 401
+    bad = await client.get(path, headers={**stage.bearer(), "Last-Event-ID": "99-1"})
+    assert bad.status_code == 400
+    received = b""
+    async with client.stream("GET", path, headers=stage.bearer()) as answer:
+        assert answer.status_code == 200
+        stage.waker.asleep = False
+        await stage.waker.wake(stage.waker.woken[:1])
+        chunks = answer.aiter_raw()
+        while received.count(b"event: turn.end") < 1:
+            received += await anext(chunks)
+        message = raw_event("2", message_request(thread))
+        assert (await client.post("/v1/events", json=message, headers=SERVICE)).status_code == 202
+        while received.count(b"event: turn.end") < 2:
+            received += await anext(chunks)
+    events = parse_sse(received)
+    frames = [event.data.encode() for event in events if event.event == "message"]
+    ends = [json.loads(event.data) for event in events if event.event == "turn.end"]
+    assert frames == [*SHOWN, *SHOWN]
+    assert ends == [{"id": id_, "state": "done", "reason": None} for id_ in (ID, event_id("/shop", "2"))]
+    assert len({event.id for event in events}) == len(events)
 
 
 async def read_until_it_closes(client: httpx.AsyncClient) -> list[ServerEvent]:

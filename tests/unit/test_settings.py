@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from schemas.double_text import DoubleText
 from workers.errors import SettingsError
-from workers.setting_types import Limits, UserLimits
+from workers.setting_types import DOUBLE_TEXT_FORM, Limits, UserLimits
 from workers.settings import DOMAINS_FORM, Settings, load_settings, masked_url, unknown_variables, variable_of
 from workers.transport import HTTPS_FORM
 
@@ -24,6 +25,9 @@ def refusal(environment: pytest.MonkeyPatch, variables: Mapping[str, str]) -> st
     with pytest.raises(SettingsError) as caught:
         load_settings()
     return str(caught.value)
+
+
+NO_FILE = "No such file or directory"
 
 
 @pytest.mark.parametrize(
@@ -56,6 +60,20 @@ def refusal(environment: pytest.MonkeyPatch, variables: Mapping[str, str]) -> st
                 ("CHATKIT_PUBLIC_URL", "http://chat.example", ", without a path"),
             ]
         ],
+        (
+            "CHATKIT_DOUBLE_TEXT",
+            "queue",
+            f"neither a JSON object nor a readable file ({NO_FILE}): use {DOUBLE_TEXT_FORM}",
+        ),
+        (
+            "CHATKIT_DOUBLE_TEXT",
+            '{"threads.create": "steer"}',
+            (
+                '"threads.create" is no turn that may meet another; those are threads.add_client_tool_output, '
+                "threads.add_structured_input, threads.add_user_message, threads.custom_action, "
+                f"threads.retry_after_item and *: use {DOUBLE_TEXT_FORM}"
+            ),
+        ),
         ("CHATKIT_IMAGE_DOMAINS", "https://x", f'"https://x" is not accepted: use {DOMAINS_FORM}'),
         (
             "CHATKIT_LIMITS",
@@ -119,6 +137,17 @@ def test_an_empty_variable_counts_as_unset(environment: pytest.MonkeyPatch) -> N
     settings = load_settings()
     assert settings.shards == 8
     assert settings.scripted
+
+
+def test_double_texting_is_one_mode_for_all_or_one_for_each_type(environment: pytest.MonkeyPatch) -> None:
+    assert load_settings().double_text == {"*": DoubleText.ENQUEUE}
+    environment.setenv("CHATKIT_DOUBLE_TEXT", "interrupt")
+    assert load_settings().double_text == {"*": DoubleText.INTERRUPT}
+    environment.setenv("CHATKIT_DOUBLE_TEXT", '{"threads.add_user_message": "steer", "*": "reject"}')
+    assert load_settings().double_text == {
+        "chatkit.threads.add_user_message": DoubleText.STEER,
+        "*": DoubleText.REJECT,
+    }
 
 
 def test_limits_come_from_json_or_from_a_file(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:

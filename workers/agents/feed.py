@@ -9,11 +9,11 @@ from itertools import count
 from typing import Any
 
 from agents import RunResultStreaming
-from agents.items import TResponseStreamEvent
+from agents.items import TResponseInputItem, TResponseStreamEvent
 from chatkit.agents import _QueueCompleteSentinel
 
 from schemas.chatkit import ThreadStreamEvent
-from workers.agents.ports import Journal
+from workers.agents.ports import Joints, Journal
 from workers.errors import TransientError
 
 STOP_SECONDS = 5.0
@@ -48,8 +48,13 @@ class StepEnd:
     kept: asyncio.Future[None]
 
 
+@dataclass(frozen=True, slots=True)
+class JointEnd:
+    """What has joined the turn has been shown: it is to be stored."""
+
+
 Shows = ModelEvent | ToolEvent
-FeedEvent = Shows | StepEnd
+FeedEvent = Shows | StepEnd | JointEnd
 
 
 @dataclass(slots=True)
@@ -93,8 +98,17 @@ class ToolEvents(asyncio.Queue[Any]):
 class TurnFeed:
     """One reader, and writers on the same loop: the relayed model, the tools, and the end of the run."""
 
-    def __init__(self, next_call: Callable[[], Awaitable[None]] | None = None, journal: Journal | None = None) -> None:
-        """`next_call` is awaited before each call to the model. Without a journal no step is kept."""
+    def __init__(
+        self,
+        next_call: Callable[[], Awaitable[None]] | None = None,
+        journal: Journal | None = None,
+        joints: Joints | None = None,
+    ) -> None:
+        """`next_call` is awaited before each call to the model. Without a journal no step is kept; without `joints`
+        nothing joins the turn."""
+        self.joints = joints
+        self.inserted: list[tuple[int, list[TResponseInputItem]]] = []
+        """What has joined the input of the model, each with its place in the input that the run itself makes."""
         self.tool_events = ToolEvents(self)
         self.journal = journal
         self._next_call = next_call

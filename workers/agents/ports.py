@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from agents import RunContextWrapper
 from chatkit.agents import AgentContext
 
+from schemas.chatkit import UserMessageItem
 from schemas.records import PageState
 from workers.allow_lists import ANY_ACTION, ActionRules
 from workers.lanes.records import Owner
@@ -48,6 +49,26 @@ class Journal(Protocol):
         ...
 
 
+class Joints(Protocol):
+    """Messages that steer the turn."""
+
+    async def joined(self, response: int) -> list[UserMessageItem]:
+        """Those that had joined it up to the response of this number, in an earlier attempt; each is given once."""
+        ...
+
+    async def join(self, response: int) -> list[UserMessageItem]:
+        """Those that join it now, before the model is asked for this response.
+
+        Raises:
+            WorkersError: the run must end.
+        """
+        ...
+
+    async def commit(self) -> None:
+        """Called when one of them has been shown: it is stored, with what was shown before it."""
+        ...
+
+
 class Turn(Protocol):
     """The turn that is being answered, as `workers.chat` describes it."""
 
@@ -57,6 +78,11 @@ class Turn(Protocol):
     @property
     def journal(self) -> Journal | None:
         """None: this turn keeps none."""
+        ...
+
+    @property
+    def joints(self) -> Joints | None:
+        """None: nothing joins this turn."""
         ...
 
     def id_scope(self, scope: str) -> AbstractContextManager[None]:

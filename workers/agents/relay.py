@@ -5,7 +5,7 @@ knowing which came first. Relayed at the source they are in order, and a delta c
 """
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from agents import AgentOutputSchemaBase, Handoff, Model, ModelResponse, ModelSettings, Tool
@@ -14,10 +14,14 @@ from agents.items import TResponseInputItem, TResponseStreamEvent
 from schemas.chatkit import ThreadItemRemovedEvent
 from workers import failpoints
 from workers.agents.feed import CURRENT_FEED, ModelEvent, ToolEvent, TurnFeed
+from workers.agents.steering import joined, recalled
 from workers.agents.steps import ResponseStep, fingerprint, response_step, steps_from
 from workers.failpoints import FailPoint
 
 log = logging.getLogger(__name__)
+
+Ask = Callable[[str | list[TResponseInputItem]], AsyncIterator[TResponseStreamEvent]]
+"""Asks the model with this input."""
 
 SHOWN = frozenset(
     {
@@ -69,13 +73,18 @@ class RelayedModel(Model):
         **kwargs: Any,
     ) -> AsyncIterator[TResponseStreamEvent]:
         feed = CURRENT_FEED.get()
-        if feed is not None and (kept := _kept(feed, input, tools, handoffs)) is not None:
-            events = _replayed(feed, kept)
-        else:
-            stream = self._model.stream_response(
-                system_instructions, input, model_settings, tools, output_schema, handoffs, *args, **kwargs
+
+        def ask(asked: str | list[TResponseInputItem]) -> AsyncIterator[TResponseStreamEvent]:
+            return self._model.stream_response(
+                system_instructions, asked, model_settings, tools, output_schema, handoffs, *args, **kwargs
             )
-            events = stream if feed is None else _relayed(feed, stream, input)
+
+        if feed is None:
+            events = ask(input)
+        else:
+            feed.next_response()
+            kept = _kept(feed, await recalled(feed, input), tools, handoffs)
+            events = _relayed(feed, ask, input) if kept is None else _replayed(feed, kept)
         try:
             async for event in events:
                 yield event
@@ -96,7 +105,7 @@ def _kept(
     feed: TurnFeed, input_: str | list[TResponseInputItem], tools: Sequence[Tool], handoffs: Sequence[Handoff[Any, Any]]
 ) -> ResponseStep | None:
     """The response that an earlier attempt got at this place. One that does not fit is forgotten, with what follows."""
-    number, journal = feed.next_response(), feed.journal
+    number, journal = feed.response, feed.journal
     entry = journal.get(response_step(number)) if journal is not None else None
     kept = ResponseStep.of(entry) if entry is not None else None
     if journal is not None and kept is not None and not kept.fits(fingerprint(input_), tools, handoffs):
@@ -116,10 +125,12 @@ async def _replayed(feed: TurnFeed, kept: ResponseStep) -> AsyncIterator[TRespon
 
 
 async def _relayed(
-    feed: TurnFeed, stream: AsyncIterator[TResponseStreamEvent], input_: str | list[TResponseInputItem]
+    feed: TurnFeed, ask: Ask, input_: str | list[TResponseInputItem]
 ) -> AsyncIterator[TResponseStreamEvent]:
     """A response of the model. The run hears of its end, and starts tools, when it is in the journal."""
     await feed.next_call()
+    input_ = await joined(feed, input_)
+    stream = ask(input_)
     number, step = feed.response, response_step(feed.response)
     failpoints.hit(FailPoint.BEFORE_MODEL_CALL, number)
     try:

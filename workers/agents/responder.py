@@ -34,11 +34,11 @@ from workers.agents.approvals import Restored, asked_calls, decide, restored, st
 from workers.agents.choices import chosen_tool, with_tool
 from workers.agents.classify import classify
 from workers.agents.conversion import Conversion
-from workers.agents.feed import CURRENT_FEED, ModelEvent, Shows, StepEnd, TurnFeed
+from workers.agents.feed import CURRENT_FEED, JointEnd, ModelEvent, Shows, StepEnd, TurnFeed
 from workers.agents.hops import MAX_HOPS, Handoffs
 from workers.agents.item_ids import MessageIds
 from workers.agents.output import OutputFilter
-from workers.agents.ports import Journal, Turn
+from workers.agents.ports import Turn
 from workers.agents.team import ChatAgent, Team
 from workers.agents.usage import NOTHING, count_usage, paid_by
 from workers.agents.window import Window
@@ -142,7 +142,7 @@ class AgentResponder:
         failure: Exception | None = None
         ids = MessageIds(agent_context.generate_id("message"))
         turn: Turn = agent_context.request_context
-        feed = TurnFeed(turn.next_call, turn.journal)
+        feed = TurnFeed(turn.next_call, turn.journal, turn.joints)
         agent_context._events = feed.tool_events  # noqa: SLF001  # the only way to give a turn a queue of its own
         run: RunResultStreaming | None = None
         paid = NOTHING
@@ -196,8 +196,8 @@ async def _frames(
     conversion, items, turn = Conversion(context), StepItems(), context.request_context
     try:
         while (event := await feed.next()) is not None:
-            if isinstance(event, StepEnd):
-                await _keep(event, turn.journal, items)
+            if isinstance(event, StepEnd | JointEnd):
+                await _keep(event, turn, items)
                 continue
             turn.replaying = event.replayed
             for made in await _frames_of(event, conversion, ids):
@@ -249,9 +249,14 @@ class StepItems:
         return list(self._ids.pop(step, ()))
 
 
-async def _keep(end: StepEnd, journal: Journal, items: StepItems) -> None:
+async def _keep(end: StepEnd | JointEnd, turn: Turn, items: StepItems) -> None:
     """All before this event has been handed on, one after another: what the journal is to rely on is on its way."""
-    await journal.put(end.step, end.entry, items.take(end.step))
+    if isinstance(end, JointEnd):
+        if turn.joints is not None:
+            await turn.joints.commit()
+        return
+    assert turn.journal is not None  # noqa: S101  # steps end only where they are kept
+    await turn.journal.put(end.step, end.entry, items.take(end.step))
     if not end.kept.done():  # the run may have been cancelled meanwhile
         end.kept.set_result(None)
 

@@ -24,6 +24,9 @@ from pydantic_core import to_json
 
 from schemas.chatkit import ThreadStreamEvent, stream_event_adapter
 
+JOINED = "s"
+"""Begins the names of entries that are messages of the user."""
+
 
 def response_step(number: int) -> str:
     """Name of the step in which the model gave its response of this number, from 0."""
@@ -41,8 +44,8 @@ def begun_step(response: int, call_id: str) -> str:
 
 
 def steps_from(number: int, steps: Iterable[str]) -> list[str]:
-    """Those of the steps that belong to the response of this number or to later ones."""
-    return [step for step in steps if int(step[1:].partition(":")[0]) >= number]
+    """Those of the steps that belong to the response of this number or to later ones, but for messages of the user."""
+    return [step for step in steps if step[0] != JOINED and int(step[1:].partition(":")[0]) >= number]
 
 
 def fingerprint(input_: str | list[TResponseInputItem]) -> str:

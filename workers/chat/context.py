@@ -12,6 +12,7 @@ from typing import Any
 from chatkit.store import StoreItemType
 
 from schemas.chatkit import ThreadItem
+from workers.chat.joints import Join, Joints
 from workers.chat.journal import TurnJournal
 from workers.lanes.records import Owner
 from workers.policies.delivery import ModelUse, StopSignal
@@ -68,6 +69,10 @@ class TurnContext:
     """Completed steps. None: this turn keeps none, and a run of it starts at its beginning."""
     asked: Asked | None = None
     """What the run waits with, at its end."""
+    joints: Joints | None = None
+    """Messages that steer this turn. None: nothing joins it."""
+    join: Join | None = None
+    """Lets messages that wait join a step; with it, the agents' answer gets `joints`."""
     replaying: bool = False
     """Whether what is being shown comes from the journal."""
     _ordinals: Counter[str] = field(default_factory=Counter)

@@ -28,6 +28,11 @@ class TurnJournal:
         """Ids of the items that completed steps have shown."""
         return frozenset(id_ for head, _, _ in self._entries.values() for id_ in json.loads(head))
 
+    @property
+    def entries(self) -> dict[str, bytes]:
+        """All that is at hand, as it was kept."""
+        return {name: b"".join(parts) for name, parts in self._entries.items()}
+
     def steps(self) -> list[str]:
         """The names of the steps at hand."""
         return list(self._entries)

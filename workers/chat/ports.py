@@ -99,3 +99,7 @@ class FrameSource(Protocol):
     async def journal(self, delivery: Delivery) -> Mapping[str, bytes]:
         """The steps that earlier attempts of this event have completed, by name."""
         ...
+
+    async def join(self, delivery: Delivery, step: str) -> Mapping[str, bytes]:
+        """Let the messages that wait to steer this turn join a step of it: all entries of that step, by name."""
+        ...

@@ -52,6 +52,14 @@ class Reads:
             raise PermanentError(f"{parsed['type']} needs a worker")
         return result.json
 
+    async def has_thread(self, thread_id: str, *, tenant: str, user: str) -> bool:
+        """Whether the user has this thread. Raises DatabaseError: the store cannot be reached."""
+        try:
+            await self._server.store.load_thread(thread_id, TurnContext(Owner(tenant, user), ""))
+        except StoreNotFoundError:
+            return False
+        return True
+
     async def check_thread(self, thread_id: str, *, tenant: str, user: str) -> None:
         """Refuse another user's thread, before an event of this user's stands in its lane.
 

@@ -168,6 +168,11 @@ def delete_items(connection: Connection, owner: Owner, thread_id: str, item_ids:
         connection.execute(delete(items).where(_items_of(owner, thread_id), items.c.id.in_(item_ids)))
 
 
+def delete_items_of(connection: Connection, owner: Owner, thread_id: str, event_id: str) -> None:
+    """Delete what an event has put into the thread."""
+    connection.execute(delete(items).where(_items_of(owner, thread_id), items.c.event_id == event_id))
+
+
 def set_title(connection: Connection, owner: Owner, thread_id: str, title: str) -> None:
     """Change the title and nothing else: a turn may be writing the rest. Raises NotFoundError."""
     statement = update(threads).where(owned_thread(owner, thread_id)).values(title=storable(title))

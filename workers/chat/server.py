@@ -4,12 +4,19 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from chatkit.agents import AgentContext
 from chatkit.errors import BaseStreamError
 from chatkit.server import ChatKitServer, NonStreamingResult, StreamingResult
-from chatkit.types import AudioInput, TranscriptionResult, is_streaming_req
+from chatkit.types import (
+    AudioInput,
+    ThreadsAddUserMessageReq,
+    ThreadsCreateReq,
+    TranscriptionResult,
+    is_streaming_req,
+)
 
 from schemas.actions import APPROVAL_DECIDE
 from schemas.chatkit import (
@@ -26,8 +33,10 @@ from schemas.chatkit import (
     WidgetItem,
     request_adapter,
 )
+from schemas.events import Event
 from workers.chat.approvals import Approvals
 from workers.chat.context import TurnContext
+from workers.chat.joints import Joints, joined_events
 from workers.chat.ports import ActionHandlers, Responder, Transcriber
 from workers.chat.sign_in_lock import is_locked, unlock
 from workers.chat.store import AttachmentRecords, IdStore
@@ -187,8 +196,32 @@ class WorkerChatServer(CachedServer):
             await store.commit()
         if self._handler is not None:
             return self._handler(thread, context)
+        if context.join is not None and context.journal is not None:
+            commit = store.commit if input_user_message is not None else _nothing
+            build = partial(self.message_of, thread=thread, context=context)
+            context.joints = Joints(context.journal.entries, context.join, build, commit)
         agent_context = AgentContext[TurnContext](thread=thread, store=store, request_context=context)
-        return self._responder.respond(agent_context, store.view.recent(HISTORY), thread.metadata.get(AGENT_KEY))
+        return self._responder.respond(agent_context, self._asked(context), thread.metadata.get(AGENT_KEY))
+
+    def _asked(self, context: TurnContext) -> list[ThreadItem]:
+        """What the agents are to answer: the thread without what an earlier attempt has made of this answer. The run
+        makes that anew from the journal, and would not fit it if it found it there."""
+        made = set[str]()
+        if context.journal is not None:
+            joined = [event for _, event in joined_events(context.journal.entries)]
+            made = {
+                *context.journal.items,
+                *(TurnContext(context.owner, e.event_id).next_id("message") for e in joined),
+            }
+        items = self._turn_store.view.recent(HISTORY + len(made))
+        return [item for item in items if item.id not in made][-HISTORY:]
+
+    async def message_of(self, event: Event, *, thread: ThreadMetadata, context: TurnContext) -> UserMessageItem:
+        """The message of an event as ChatKit makes an item of it, with the id that it has wherever it is made."""
+        request = request_adapter().validate_python(event.data)
+        assert isinstance(request, ThreadsCreateReq | ThreadsAddUserMessageReq)  # noqa: S101  # asked of nothing else
+        own = TurnContext(context.owner, event.event_id)
+        return await self._build_user_message_item(request.params.input, thread, own)
 
     async def _act(
         self, thread: ThreadMetadata, action: Action[str, Any], sender: WidgetItem | None, context: TurnContext
@@ -230,3 +263,7 @@ class WorkerChatServer(CachedServer):
             case _:
                 pass  # only streams have somewhere to show it
         return None
+
+
+async def _nothing() -> None:
+    """What the request itself gave must be found as it was, should this run be repeated."""

@@ -28,6 +28,7 @@ from workers.cancellation import take_cancellation
 from workers.chat.context import TurnContext
 from workers.chat.database import Database
 from workers.chat.fence import AnsweredError
+from workers.chat.joints import joined_events
 from workers.chat.journal import TurnJournal
 from workers.chat.partial import Shown, keep_partial, shown_by, updated_frame
 from workers.chat.ports import (
@@ -44,7 +45,7 @@ from workers.chat.server import ReadServer, WorkerChatServer
 from workers.chat.sign_in_lock import is_locked, lock
 from workers.chat.store import SqlStore
 from workers.chat.timing import TurnTimes
-from workers.chat.unit_of_work import TurnStore
+from workers.chat.unit_of_work import TurnStore, empty_thread
 from workers.errors import (
     AuthenticationError,
     CancelRequestedError,
@@ -77,6 +78,7 @@ CANCELLED_TEXT = "The user cancelled the stream. Stop responding to the prior re
 SIGN_IN = frame_of(ProgressUpdateEvent(icon="keys", text="Please sign in again: this message waits until you have."))
 REAUTHENTICATE = "reauthenticate"
 """Name of the client effect that lets a page ask for a sign-in, in its own way."""
+ASKED_BY_USER = frozenset({CancelReason.USER, CancelReason.INTERRUPTED})
 STOPPED_TEXT = "The stream was stopped. Stop responding to the prior request."
 
 
@@ -171,6 +173,7 @@ class TurnHandler:
             shown = await self._shown(delivery)
             times.wait_for_text = shown is None or not shown.answer_ids
             context.journal = await self._journal(delivery, frames)
+            context.join = partial(self._frames.join, delivery)
             await self._take_back(frames, store, context, delivery.event, shown)
             if shown is not None and shown.is_locked and store.stored is not None and not is_locked(store.stored):
                 await frames.send(updated_frame(store.stored, self._player))  # a worker died before it could
@@ -188,6 +191,11 @@ class TurnHandler:
 
     def _store(self, delivery: Delivery, context: TurnContext) -> TurnStore:
         return TurnStore(self._database, context.owner, context.event_id, delivery.lease.epoch, self._on_stale)
+
+    def _server(self, store: TurnStore, event: Event) -> WorkerChatServer:
+        name = self._route(event).handler
+        handler = partial(self._handlers[name], event) if name is not None else None
+        return WorkerChatServer(store, self._responder, self._actions, self._transcriber, self._approval_ttl, handler)
 
     async def _open(self, delivery: Delivery, store: TurnStore) -> None:
         event = delivery.event
@@ -211,9 +219,7 @@ class TurnHandler:
         times: TurnTimes,
     ) -> None:
         """Drain the server. It swallows most errors of an answer: the context has them."""
-        name = self._route(event).handler
-        handler = partial(self._handlers[name], event) if name is not None else None
-        server = WorkerChatServer(store, self._responder, self._actions, self._transcriber, self._approval_ttl, handler)
+        server = self._server(store, event)
         try:
             async with aclosing(server):
                 result = await server.process(json.dumps(event.data), context)
@@ -287,14 +293,44 @@ class TurnHandler:
         await frames.flush()
 
     async def _stop(self, delivery: Delivery, context: TurnContext) -> Outcome:
-        """Keep exactly what clients have seen of the answer, and tell the agents that it was stopped."""
-        reason, thread_id = delivery.stop.reason or CancelReason.USER, delivery.event.thread_id
-        if thread_id is not None and reason is not CancelReason.THREAD_DELETED:
+        """Keep exactly what clients have seen of the answer, and tell the agents that it was stopped; or nothing of it
+        and of its question, where it is rolled back: whoever settles the event has that removed from the screens."""
+        reason, event = delivery.stop.reason or CancelReason.USER, delivery.event
+        if event.thread_id is None or reason is CancelReason.THREAD_DELETED:
+            return Cancelled(reason)
+        store = self._store(delivery, context)
+        with suppress(AnsweredError, StoreNotFoundError):  # it came to its end after all, or was never begun
+            if reason is CancelReason.ROLLED_BACK:
+                await store.roll_back(event.thread_id, create=event.type == CREATE)
+                return Cancelled(reason)
             shown = shown_by(await self._frames.shown(delivery), self._player)
-            note = CANCELLED_TEXT if reason is CancelReason.USER else STOPPED_TEXT
-            with suppress(AnsweredError, StoreNotFoundError):  # it came to its end after all, or was never begun
-                await keep_partial(self._store(delivery, context), thread_id, shown, context, note)
+            if reason is CancelReason.INTERRUPTED and event.type == CREATE and shown.created is None:
+                await self._only_ask(event, store, context)
+            else:
+                note = CANCELLED_TEXT if reason in ASKED_BY_USER else STOPPED_TEXT
+                await self._show_joined(delivery, event.thread_id, shown, store, context)
+                await keep_partial(store, event.thread_id, shown, context, note)
         return Cancelled(reason)
+
+    async def _show_joined(
+        self, delivery: Delivery, thread_id: str, shown: Shown, store: TurnStore, context: TurnContext
+    ) -> None:
+        """Messages that had joined the turn, but came too late to be shown, are the thread's as well."""
+        for _, event in joined_events(await self._frames.journal(delivery)):
+            message = await self._server(store, event).message_of(
+                event, thread=empty_thread(thread_id), context=context
+            )
+            shown.done.setdefault(message.id, message)
+
+    async def _only_ask(self, event: Event, store: TurnStore, context: TurnContext) -> None:
+        """Make the thread that this event was to make, for the message that has interrupted it, without an answer."""
+        thread = empty_thread(str(event.thread_id))
+        await store.open(thread.id, create=True)
+        if store.stored is None:
+            await store.save_thread(thread, context)
+        message = await self._server(store, event).message_of(event, thread=thread, context=context)
+        await store.save_item(thread.id, message, context)
+        await store.commit(final=True)
 
 
 async def _relay(

@@ -5,6 +5,7 @@ A transaction costs CPU, and a turn that fails must leave nothing half done behi
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, TypeVar
 
 from chatkit.store import NotFoundError
@@ -14,6 +15,7 @@ from schemas.chatkit import Attachment, Page, ThreadItem, ThreadMetadata
 from workers.chat import attachment_rows, fence, rows
 from workers.chat.context import TurnContext
 from workers.chat.database import Database
+from workers.chat.sign_in_lock import unlock
 from workers.chat.store import IdStore
 from workers.chat.view import ThreadView
 from workers.errors import LeaseLostError
@@ -26,6 +28,11 @@ Beside = Callable[[Connection, Any], None]
 
 WINDOW = 100
 """Items of a thread that a turn reads at its beginning, and older ones at a time when they are asked for."""
+
+
+def empty_thread(thread_id: str) -> ThreadMetadata:
+    """A thread of which nothing is known but its id."""
+    return ThreadMetadata(id=thread_id, created_at=datetime.now())  # noqa: DTZ005  # ChatKit's times are naive and local
 
 
 class TurnStore(IdStore):
@@ -92,6 +99,18 @@ class TurnStore(IdStore):
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Read what is no item, as it is stored."""
         return await self._database.read(work)
+
+    async def roll_back(self, thread_id: str, *, create: bool) -> None:
+        """Take back all that this event has put into the thread, and mark it as answered, even if it had been.
+
+        What it has changed of the thread itself or of older items stays so. `create`: the thread stays, or is made
+        empty: whoever rolls back is about to speak in it.
+
+        Raises:
+            LeaseLostError: a later attempt has claimed the thread.
+            NotFoundError: it is another user's.
+        """
+        await self._database.write(lambda connection: self._roll_back(connection, thread_id, create=create))
 
     @property
     def stored(self) -> ThreadMetadata | None:
@@ -224,6 +243,22 @@ class TurnStore(IdStore):
             return None
         thread = rows.load_thread(connection, self._owner, thread_id)
         return thread, rows.items_before(connection, self._owner, thread_id, None, WINDOW)
+
+    def _roll_back(self, connection: Connection, thread_id: str, *, create: bool) -> None:
+        """One transaction, fenced like every other."""
+        insert = self._database.insert
+        with self._told_of_refusal():
+            if fence.claim(connection, self._owner, thread_id, self._epoch, missing_ok=True):
+                thread = rows.load_thread(connection, self._owner, thread_id)
+                changed = thread.model_copy(deep=True)
+                unlock(changed)
+                fence.change_thread(connection, self._owner, thread, changed, self._epoch)
+                rows.delete_items_of(connection, self._owner, thread_id, self._event_id)
+            elif create:
+                fence.create_thread(connection, insert, self._owner, empty_thread(thread_id), self._epoch)
+            else:
+                return
+        fence.mark_answered(connection, insert, self._owner, self._event_id, thread_id)
 
     def _write(self, connection: Connection, thread: ThreadMetadata, *, final: bool) -> None:
         """One transaction: the thread first, which is the fence, then what hangs on it."""

@@ -9,7 +9,7 @@ from schemas.records import Acceptance
 from workers import failpoints
 from workers.failpoints import FailPoint
 from workers.gateway.ports import GatewayRuntime
-from workers.gateway.problem import ProblemError, retry_after, too_many
+from workers.gateway.problem import ProblemError, refused, retry_after
 from workers.lanes.records import Accepted, Owner, Refused, Wake
 from workers.sessions.tokens import Identity
 
@@ -50,15 +50,16 @@ async def _to_wake(
         for event, answer in zip(events, answers, strict=True)
         if isinstance(answer, Accepted) and answer.wake is not None
     ]
-    light = [wake for event, wake in heads if not event.needs_turn]
-    return [*light, *await runtime.usher.to_wake([head for head in heads if head[0].needs_turn])]
+    turns = [(event, wake) for event, wake in heads if event.needs_turn and wake.event_id == event.event_id]
+    others = [head[1] for head in heads if head not in turns]  # light ones, and those that a worker has to end first
+    return [*others, *await runtime.usher.to_wake(turns)]
 
 
 async def accept_one(event: Event, runtime: GatewayRuntime) -> Accepted:
-    """Accept one event. Raises a 429 when its lane or the system is full."""
+    """Accept one event. Raises a 429 when its lane or the system is full, a 409 when it is rejected by its own wish."""
     [answer] = await accept_all([event], runtime)
     if isinstance(answer, Refused):
-        raise too_many(answer.reason, answer.retry_after_seconds)
+        raise refused(answer)
     return answer
 
 

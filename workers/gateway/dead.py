@@ -10,8 +10,9 @@ from pydantic import BaseModel
 from schemas.outcome import DeadReason
 from schemas.records import DeadLetter
 from workers.gateway.auth import AnyService, Runtime
-from workers.gateway.problem import ProblemError, not_found, too_many
+from workers.gateway.problem import ProblemError, not_found, refused
 from workers.lanes.dead_letters import DeadFilter, UnknownPageError
+from workers.lanes.records import Refused
 from workers.lanes.replies import LANE_FULL_SECONDS
 from workers.redrive import redrive as redrive_letter
 
@@ -73,7 +74,7 @@ async def redrive(letter_id: str, runtime: Runtime, _: AnyService, force: bool =
     if redriven.result == "redriven":
         return {"id": letter_id, "state": "queued"}
     if redriven.result == "full":
-        raise too_many("lane_full", LANE_FULL_SECONDS)
+        raise refused(Refused(letter_id, "", "lane_full", LANE_FULL_SECONDS))
     if redriven.result == "gone" and await runtime.lanes.status(letter_id) is None:
         raise not_found("dead letter")
     raise ProblemError(HTTPStatus.CONFLICT, WHY[redriven.result], id=letter_id, reason=redriven.result)

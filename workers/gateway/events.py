@@ -17,7 +17,7 @@ from workers.gateway.auth import AnyCaller, Runtime, Service, may_listen, owned_
 from workers.gateway.cloudevents import receive
 from workers.gateway.page_events import receive_from_page
 from workers.gateway.ports import GatewayRuntime
-from workers.gateway.problem import ProblemError, invalid, not_found, retry_after, too_many
+from workers.gateway.problem import ProblemError, invalid, not_found, refused, retry_after
 from workers.gateway.requests import traceparent_of
 from workers.gateway.secret_frames import with_secrets
 from workers.gateway.sse import open_stream
@@ -64,7 +64,7 @@ async def publish(request: Request, runtime: Runtime, caller: AnyCaller) -> Resp
         raise event
     answer = answers[0]
     if isinstance(answer, Refused):
-        raise too_many(answer.reason, answer.retry_after_seconds)
+        raise refused(answer)
     status = HTTPStatus.OK if answer.duplicate else HTTPStatus.ACCEPTED
     headers = {"Location": f"/v1/events/{answer.event_id}"}
     if not answer.duplicate:  # else the trace is that of its first publication
@@ -138,7 +138,7 @@ def _batch_answer(places: list[Place], answers: Answers) -> Response:
         elif isinstance(answer, Accepted):
             body.append(acceptance_of(place, answer).model_dump(mode="json"))
         elif isinstance(answer, Refused):
-            body.append({"id": answer.event_id, **_refusal(too_many(answer.reason, answer.retry_after_seconds))})
+            body.append({"id": answer.event_id, **_refusal(refused(answer))})
     waits = [answer.retry_after_seconds for answer in answers.values() if isinstance(answer, Refused)]
     return JSONResponse(body, _batch_status(places, answers), retry_after(max(waits)) if waits else None)
 

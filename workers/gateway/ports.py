@@ -20,7 +20,7 @@ from workers.sessions.deposits import SecretDeposits
 from workers.sessions.ports import SessionProvider
 from workers.sessions.tokens import Identity
 from workers.settings import Settings
-from workers.streams.records import Entry
+from workers.streams.records import Entry, ThreadEntry
 
 
 class GatewayLanes(RedrivingLanes, Protocol):
@@ -49,6 +49,10 @@ class Reader(Protocol):
         self, lane: str, event_id: str, after: str | None = None, *, acceptance: int | None = None
     ) -> AsyncGenerator[Sequence[Entry], None]: ...
 
+    def thread(self, lane: str, owner: Owner, after: str | None = None) -> AsyncGenerator[Sequence[ThreadEntry], None]:
+        """The owner's turns of a thread, without an end."""
+        ...
+
     def end_all(self) -> None: ...
 
     @property
@@ -72,6 +76,7 @@ class ReadRequests(Protocol):
     """Answers the requests that need no worker: reads, titles, feedback, attachments' metadata, deletion."""
 
     async def answer(self, request: bytes, *, tenant: str, user: str, event_id: str) -> bytes: ...
+    async def has_thread(self, thread_id: str, *, tenant: str, user: str) -> bool: ...
     async def check_thread(self, thread_id: str, *, tenant: str, user: str) -> None: ...
 
 

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from schemas.errors import EventTooLargeError, InvalidEventError, WorkersError
 from workers.errors import CallError, DatabaseError, NotFoundError, PermanentError
+from workers.lanes.records import Refused
 from workers.sessions.tokens import TokenCode, TokenError
 from workers.streams.records import StreamGoneError, UnknownFrameError
 
@@ -59,14 +60,17 @@ def not_found(what: str) -> ProblemError:
     return ProblemError(HTTPStatus.NOT_FOUND, f"no such {what}")
 
 
-def too_many(reason: str, retry_after_seconds: float) -> ProblemError:
-    """429 of a full lane or system."""
-    what = "this conversation has" if reason == "lane_full" else "there are"
+def refused(answer: Refused) -> ProblemError:
+    """429 of a full lane or system; 409 of an event that asked to be rejected while its conversation is busy."""
+    if answer.reason == "busy":
+        detail = "this conversation is being answered, and the request asked to be rejected then"
+        return ProblemError(HTTPStatus.CONFLICT, detail, reason=answer.reason, event_id=answer.by)
+    what = "this conversation has" if answer.reason == "lane_full" else "there are"
     return ProblemError(
         HTTPStatus.TOO_MANY_REQUESTS,
         f"{what} too many waiting events; try again later",
-        headers=retry_after(retry_after_seconds),
-        reason=reason,
+        headers=retry_after(answer.retry_after_seconds),
+        reason=answer.reason,
     )
 
 

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from schemas.chatkit import ErrorEvent, ProgressUpdateEvent, frame_of
 from schemas.outcome import DropReason
-from workers.streams.records import Entry, StreamEnd, StreamFrame, StreamGoneError
+from workers.streams.records import Entry, StreamEnd, StreamFrame, StreamGoneError, ThreadEntry, TurnEnd
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ HEADERS = {
 }
 
 Batches = AsyncGenerator[Sequence[Entry], None]
+ThreadBatches = AsyncGenerator[Sequence[ThreadEntry], None]
 
 
 def frame_lines(frame: StreamFrame) -> bytes:
@@ -52,11 +53,20 @@ def end_lines(end: StreamEnd) -> bytes:
     return b"event: end\ndata: %s\n\n" % pydantic_core.to_json({"state": end.state, "reason": end.reason})
 
 
+def turn_end_lines(end: TurnEnd) -> bytes:
+    """The end of one turn of a thread's stream. Whoever comes back after its id goes on with the next turn."""
+    data = pydantic_core.to_json({"id": end.event_id, "state": end.state, "reason": end.reason})
+    return b"id: %s\nevent: turn.end\ndata: %s\n\n" % (end.id.encode(), data)
+
+
 class EventStream(StreamingResponse):
     """The response; whatever ends it (the turn, the client, the server) closes the reader behind it at once."""
 
     def __init__(
-        self, chunks: AsyncGenerator[bytes, None], batches: Batches, headers: Mapping[str, str] | None = None
+        self,
+        chunks: AsyncGenerator[bytes, None],
+        batches: Batches | ThreadBatches,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(chunks, headers={**HEADERS, **(headers or {})}, media_type="text/event-stream")
         self._chunks, self._batches = chunks, batches
@@ -76,7 +86,7 @@ Permitted = Callable[[], bool]
 
 
 async def open_stream(
-    batches: Batches,
+    batches: Batches | ThreadBatches,
     *,
     with_end: bool,
     permitted: Permitted,
@@ -86,7 +96,7 @@ async def open_stream(
     """Answer with an event's frames. The first batch is awaited here, so that its errors still become a status.
 
     Args:
-        batches: of `FrameReader.batches`.
+        batches: of `FrameReader.batches` or `FrameReader.thread`.
         with_end: whether the last frame is followed by `event: end`; ChatKit clients know no such event.
         permitted: when it says no, the stream breaks off; the client comes back, and is told why.
         headers: further headers of the answer.
@@ -102,7 +112,12 @@ async def open_stream(
 
 
 async def _chunks(
-    first: Sequence[Entry], batches: Batches, *, with_end: bool, permitted: Permitted, waiting: Waiting | None
+    first: Sequence[Entry | ThreadEntry],
+    batches: Batches | ThreadBatches,
+    *,
+    with_end: bool,
+    permitted: Permitted,
+    waiting: Waiting | None,
 ) -> AsyncGenerator[bytes, None]:
     clock = asyncio.get_running_loop().time
     yield RETRY + _lines(first, with_end=with_end)
@@ -133,9 +148,14 @@ async def _chunks(
         yield b"retry: %d\n\n" % random.randint(*COME_BACK_MS)  # noqa: S311  # jitter
 
 
-def _lines(batch: Sequence[Entry], *, with_end: bool) -> bytes:
-    """All entries of a batch in one write."""
-    lines = [frame_lines(entry) for entry in batch if isinstance(entry, StreamFrame)]
+def _lines(batch: Sequence[Entry | ThreadEntry], *, with_end: bool) -> bytes:
+    """All entries of a batch in one write. Of the ends of an event only one that nothing follows is told."""
+    lines = []
+    for entry in batch:
+        if isinstance(entry, StreamFrame):
+            lines.append(frame_lines(entry))
+        elif isinstance(entry, TurnEnd):
+            lines.append(turn_end_lines(entry))
     if with_end and batch and isinstance(batch[-1], StreamEnd):
         lines.append(end_lines(batch[-1]))
     return b"".join(lines)

@@ -141,6 +141,9 @@ class Admission:
             case Refused(reason="lane_full"):
                 error = f"the lane {answer.lane} holds as many waiting events as it may"
                 work.letters.append(self._refused(event, DeadReason.OVERFLOW, error))
+            case Refused(reason="busy"):
+                error = f"it asked to be rejected while its conversation is answered, which {answer.by} was"
+                work.letters.append(self._refused(event, DeadReason.OVERFLOW, error))
             case DeadLetter():
                 work.letters.append(answer)
             case _:

@@ -23,4 +23,5 @@ def lanes_of(settings: Settings, state: State, *, owner: str) -> Lanes:
         max_waiting_per_lane=settings.max_waiting_per_lane,
         max_waiting=settings.max_waiting,
         retention=timedelta(seconds=settings.retention),
+        double_text=settings.double_text,
     )

@@ -35,6 +35,10 @@ class Keys:
         """The channel that announces new frames of the event."""
         return f"{self.tag_of(lane)}frames:{event_id}"
 
+    def turns(self, lane: str) -> str:
+        """The last turns of the lane's thread by acceptance, and the channel that announces new ones."""
+        return f"{self.tag_of(lane)}turns:{lane}"
+
     def where(self, event_id: str) -> str:
         """Event id -> lane. Its slot is its own: the id is all that is known when it is asked for."""
         return f"{self.prefix}:where:{event_id}"

@@ -4,10 +4,12 @@ Each transition is one Lua script, and each method one round trip for a whole ba
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any, assert_never
 
+from schemas.double_text import DoubleText
 from schemas.events import Event
 from schemas.outcome import (
     Cancelled,
@@ -39,6 +41,8 @@ from workers.lanes.records import (
     AppendRefused,
     Begun,
     Cancellation,
+    Joined,
+    JoinRefused,
     NotBegun,
     Refused,
     RenewResult,
@@ -63,6 +67,12 @@ JOURNAL_BYTES = 4 * 1024 * 1024
 """What the journal of one event may hold. A model's response is some kilobytes."""
 
 
+MESSAGE = "chatkit.threads.add_user_message"
+"""What may steer a turn: it is nothing but a message."""
+
+NO_DEFAULTS: Mapping[str, DoubleText] = MappingProxyType({})
+
+
 class Lanes(LaneViews):
     """All lanes of a deployment. Every method takes a batch, and may be called again with the same tokens."""
 
@@ -77,9 +87,11 @@ class Lanes(LaneViews):
         max_waiting: int,
         retention: timedelta,
         max_dead: int = MAX_DEAD,
+        double_text: Mapping[str, DoubleText] = NO_DEFAULTS,
         clock: Clock | None = None,
     ) -> None:
-        """`max_dead` is per shard, `clock` for tests; without one the time is that of Redis."""
+        """`max_dead` is per shard, `clock` for tests; without one the time is that of Redis. `double_text`: the mode of
+        each event type that asks for none, `*` for all others; enqueue if it does not say either."""
         super().__init__(state, keys, clock)
         self.dead_letters = DeadLetters(state, keys, clock)
         self.pauses = Pauses(state, keys, clock)
@@ -91,6 +103,7 @@ class Lanes(LaneViews):
         self._shard_bound = max(1, max_waiting // keys.shards)
         self._retention_ms = _ms(retention)
         self._dead_bound = max_dead
+        self._double_text = double_text
 
     async def check(self) -> None:
         """Make sure that this process counts the shards as the deployment was made.
@@ -115,8 +128,8 @@ class Lanes(LaneViews):
             calls.append(self._accept_call(event, queue, lane, before=last.get(lane, ""), redriven=redriven))
             last[lane] = event.event_id
         answers = [
-            replies.accepted_of(event, queue, lane, reply)
-            for (event, queue), lane, reply in zip(
+            replies.accepted_of(event, lane, reply)
+            for (event, _), lane, reply in zip(
                 events, lanes, await self._scripts.run(calls, in_order=True), strict=True
             )
         ]
@@ -156,6 +169,13 @@ class Lanes(LaneViews):
             kept: list[Argument] = [step.name, step.entry] if step is not None else ["", ""]
             calls.append(self._call(append, lease.lane, [*who, *kept, JOURNAL_BYTES, *item.frames]))
         return [replies.appended_of(reply) for reply in await self._scripts.run(calls)]
+
+    async def join(self, lease: Lease, step: str) -> Joined | JoinRefused:
+        """Take the messages that wait to steer this turn into its journal, as part of a step of it."""
+        who: list[Argument] = [self._now(), lease.event_id, lease.lane, lease.owner, lease.epoch]
+        arguments = [*who, step, JOURNAL_BYTES, self._retention_ms]
+        [reply] = await self._scripts.run([self._call(script("join"), lease.lane, arguments)])
+        return replies.joined_of(reply)
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settled | SettleRefused]:
         """Say what came of runs. The lanes that move on are to be woken by the caller."""
@@ -249,9 +269,18 @@ class Lanes(LaneViews):
         bounds = [self._lane_bound, self._shard_bound, _ms(FIRST_GRACE)]
         who = [event.tenant, event.userid, event.source, event.traceparent or ""]
         which = [event.event_id, lane, before]
-        what: list[Argument] = [int(event.needs_turn), int(redriven), event.to_json()]
+        what: list[Argument] = [int(event.needs_turn), int(redriven), event.to_json(), int(event.is_streamed)]
+        mode = DoubleText.ENQUEUE if redriven else self._mode_of(event)
+        what += [mode, self._keys.cancel_channel(), self._retention_ms]
         arguments = [self._now(), *which, *bounds, event.type, queue, *who, *what]
         return self._call(script("accept"), lane, arguments)
+
+    def _mode_of(self, event: Event) -> DoubleText:
+        if not event.may_meet_a_turn:
+            return DoubleText.ENQUEUE
+        default = self._double_text.get(event.type, self._double_text.get("*", DoubleText.ENQUEUE))
+        mode = event.double_text or default
+        return DoubleText.ENQUEUE if mode is DoubleText.STEER and event.type != MESSAGE else mode
 
     def _settle_call(self, settlement: Settlement) -> Call:
         lease, dead = settlement.lease, settlement.dead

@@ -9,7 +9,7 @@ from schemas.outcome import CancelReason, EventState, Outcome, ParkReason
 from schemas.records import DeadLetter
 from workers.policies.delivery import Lease, Waited
 
-RefusedReason = Literal["lane_full", "system_full"]
+RefusedReason = Literal["lane_full", "system_full", "busy"]
 NotBegunReason = Literal["unknown", "ended", "not_head", "leased", "not_due", "paused"]
 AppendRefusedReason = Literal["stale", "cancelled", "gap", "ended"]
 RenewResult = Literal["held", "lost"] | CancelReason
@@ -62,12 +62,13 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The event is not kept, because its lane or the whole system is full."""
+    """The event is not kept: its lane or the whole system is full, or it asked to be rejected and `by` is not done."""
 
     event_id: str
     lane: str
     reason: RefusedReason
     retry_after_seconds: float
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,20 @@ class AppendRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class Joined:
+    """The messages that have joined a step of a turn, by the names of their entries in its journal."""
+
+    entries: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRefused:
+    """Nothing joins: another worker has the turn, or it is to be stopped."""
+
+    why: Literal["stale", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
     """What came of a run. `delay` counts for what waits, `dead` goes with a dead letter, `final_frames` with an end."""
 
@@ -169,9 +184,9 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class SettleRefused:
-    """Another worker has the event, or has ended it."""
+    """Another worker has the event, or has ended it (`stale`); or what it stored is to be taken back (`rollback`)."""
 
-    why: Literal["stale"] = "stale"
+    why: Literal["stale", "rollback"] = "stale"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from workers.lanes.records import (
     AppendRefused,
     Begun,
     Cancellation,
+    Joined,
+    JoinRefused,
     NotBegun,
     Refused,
     RenewResult,
@@ -28,17 +30,19 @@ LANE_FULL_SECONDS = 5.0
 SYSTEM_FULL_SECONDS = 1.0
 
 
-def accepted_of(event: Event, queue: str, lane: str, reply: Sequence[Any]) -> Accepted | Refused:
+def accepted_of(event: Event, lane: str, reply: Sequence[Any]) -> Accepted | Refused:
     """Answer of accept."""
     match reply:
-        case [b"new", acceptance, head]:
-            wake = Wake(lane, event.event_id, event.type, queue) if head else None
+        case [b"new", acceptance, *head]:
+            wake = wake_of(lane, head)
             return Accepted(event.event_id, lane, acceptance, EventState.QUEUED, duplicate=False, wake=wake)
         case [b"known", acceptance, state, head, *kept]:
             wake = wake_of(lane, [event.event_id.encode(), *kept]) if head else None
             return Accepted(
                 event.event_id, lane, int(acceptance), EventState(state.decode()), duplicate=True, wake=wake
             )
+        case [b"busy", by]:
+            return Refused(event.event_id, lane, "busy", LANE_FULL_SECONDS, by.decode())
         case [b"lane_full"]:
             return Refused(event.event_id, lane, "lane_full", LANE_FULL_SECONDS)
         case _:
@@ -86,10 +90,18 @@ def appended_of(reply: Sequence[Any]) -> Appended | AppendRefused:
     return Appended(number, bool(full)) if verdict == b"appended" else AppendRefused(verdict.decode(), number)
 
 
+def joined_of(reply: Sequence[Any]) -> Joined | JoinRefused:
+    """Answer of join."""
+    verdict, *pairs = reply
+    if verdict != b"joined":
+        return JoinRefused(verdict.decode())
+    return Joined({name.decode(): entry for name, entry in zip(pairs[::2], pairs[1::2], strict=True)})
+
+
 def settled_of(lane: str, reply: Sequence[Any]) -> Settled | SettleRefused:
     """Answer of settle."""
     if len(reply) == 1:
-        return SettleRefused()
+        return SettleRefused(reply[0].decode())
     _, state, *head = reply
     return Settled(EventState(state.decode()), wake_of(lane, head))
 

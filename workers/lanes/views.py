@@ -88,7 +88,7 @@ def moment(milliseconds: bytes | int) -> datetime:
 
 def _status_of(event_id: str, reply: Sequence[Any]) -> tuple[EventStatus, Owner]:
     source, type_, lane, state, reason, attempt, accepted, started, ended, acceptance, number, *rest = reply
-    tenant, user, trace, place = rest
+    tenant, user, trace, place, into = rest
     last = int(number) - 1
     status = EventStatus(
         id=event_id,
@@ -102,7 +102,8 @@ def _status_of(event_id: str, reply: Sequence[Any]) -> tuple[EventStatus, Owner]
         accepted_at=moment(accepted),
         started_at=moment(started) if started else None,
         ended_at=moment(ended) if ended else None,
-        last_frame_id=f"{int(acceptance)}-{last}" if last else None,
+        last_frame_id=f"{int(acceptance)}-{last}" if last and not into else None,
         traceparent=trace.decode() if trace else None,
+        joined=into.decode() if into else None,
     )
     return status, Owner(tenant.decode(), user.decode())

@@ -40,6 +40,9 @@ class Follower:
         if after is not None:
             acceptance, number = numbers_of(after)
             last = await self._last()
+            if isinstance(last, StreamEnd) and last.into and numbers_of(last.into.after)[0] == acceptance:
+                self.ended = True  # the frame is one of the turn that this message has joined
+                return [last]
             if last is None or numbers_of(last.id) < (acceptance, number) or numbers_of(last.id)[0] != acceptance:
                 raise UnknownFrameError("is no frame id of this event")
             self._acceptance, self._next = acceptance, number + 1

@@ -5,18 +5,24 @@ after any gap, and every few seconds, the reader looks.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from datetime import timedelta
+from typing import TypeVar
 
 from redis.exceptions import RedisError
 
+from workers.cancellation import raise_if_cancelled
 from workers.lanes.connection import State
 from workers.lanes.keys import Keys
+from workers.lanes.records import Owner
 from workers.streams.follower import Follower
 from workers.streams.mailbox import Mailbox
-from workers.streams.records import Entry
+from workers.streams.records import Entry, Joint, StreamEnd, StreamGoneError, ThreadEntry, numbers_of
 from workers.streams.subscriptions import Subscriptions
+from workers.streams.thread_turns import ThreadTurns, Turn
+
+Looked = TypeVar("Looked")
 
 IDLE = timedelta(seconds=2)
 """How long a reader trusts a silent channel."""
@@ -76,6 +82,7 @@ class FrameReader:
     ) -> AsyncGenerator[Sequence[Entry], None]:
         """The event's frames in order, each once, from the start or after a frame id; the last entry is the end.
 
+        A message that has joined another turn goes on with the frames of that turn, from the joint on, and its end.
         The first batch comes at once, empty if there is nothing yet. Further empty ones come every few seconds while
         nothing happens, so that the caller can keep its client's connection alive. To be used with `aclosing`.
         `acceptance`, where it is known, saves a look when the first frame comes.
@@ -85,6 +92,25 @@ class FrameReader:
             StreamGoneError: the event's record has gone.
             RedisError, OSError: the state stays away.
         """
+        joint: Joint | None = None
+        async with aclosing(self._own(lane, event_id, after, acceptance)) as batches:
+            async for batch in batches:
+                last = batch[-1] if batch else None
+                joint = last.into if isinstance(last, StreamEnd) else None
+                if joint is None:
+                    yield batch
+        if joint is not None:
+            place = joint.after_any
+            if after is not None and numbers_of(after)[0] == numbers_of(joint.after)[0]:
+                place = max(after, joint.after, key=numbers_of)
+            async with aclosing(self._own(lane, joint.event_id, place, None)) as batches:
+                async for batch in batches:
+                    yield batch
+
+    async def _own(
+        self, lane: str, event_id: str, after: str | None, acceptance: int | None
+    ) -> AsyncGenerator[Sequence[Entry], None]:
+        """The stream of one event, and nothing else."""
         channel = self._keys.channel(lane, event_id)
         follower = Follower(self._state, self._keys, lane, event_id, acceptance)
         with self._subscriptions.listen(channel) as mailbox:
@@ -99,18 +125,57 @@ class FrameReader:
                         return
                     batch = follower.read(announced)
                     if follower.gap or not announced:
-                        batch += await self._look(follower)
+                        batch += await self._patiently(follower.look)
                     yield batch
             finally:
                 self._open.discard(mailbox)
 
-    async def _look(self, follower: Follower) -> list[Entry]:
-        """Look into the stream, again and again while the state is away."""
+    def thread(self, lane: str, owner: Owner, after: str | None = None) -> AsyncGenerator[Sequence[ThreadEntry], None]:
+        """The owner's turns of a thread, one after another, without an end; which, and what it raises: `ThreadTurns`.
+
+        Between two turns the reader waits for the announcement of the next one, and looks every few seconds.
+        """
+        return self._thread(ThreadTurns(self._state, self._keys, lane, owner), lane, after)
+
+    async def _thread(
+        self, turns: ThreadTurns, lane: str, after: str | None
+    ) -> AsyncGenerator[Sequence[ThreadEntry], None]:
+        channel = self._keys.turns(lane)
+        with self._subscriptions.listen(channel) as mailbox:
+            self._open.add(mailbox)
+            try:
+                await self._subscriptions.subscribe(channel, mailbox)
+                await mailbox.take(CONFIRM.total_seconds())
+                turn = await turns.first(after)
+                while not self._closing:
+                    if turn is None:
+                        yield ()
+                        await mailbox.take(self._idle)
+                    else:
+                        async with aclosing(self._turn(turns, turn, lane)) as batches:
+                            async for batch in batches:
+                                yield batch
+                    if not self._closing:
+                        turn = await self._patiently(turns.following)
+                    raise_if_cancelled()  # redis-py loses a cancellation now and then, and this loop has no end
+            finally:
+                self._open.discard(mailbox)
+
+    async def _turn(self, turns: ThreadTurns, turn: Turn, lane: str) -> AsyncGenerator[Sequence[ThreadEntry], None]:
+        try:
+            async with aclosing(self._own(lane, turn.event_id, turn.after, turn.acceptance)) as batches:
+                async for batch in batches:
+                    yield turns.read(turn, batch)
+        except StreamGoneError:
+            turns.skip(turn)
+
+    async def _patiently(self, look: Callable[[], Awaitable[Looked]]) -> Looked:
+        """Look, again and again while the state is away."""
         deadline = asyncio.get_running_loop().time() + self._patience
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
-                    return await follower.look()
+                    return await look()
             except (RedisError, OSError):
                 if asyncio.get_running_loop().time() + PAUSE.total_seconds() >= deadline:
                     raise

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic_core import from_json
 
@@ -32,15 +33,42 @@ class StreamFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class Joint:
+    """Where a message goes on that has joined another turn: in the stream of `event_id`, behind the frame `after`."""
+
+    event_id: str
+    after: str
+
+    @property
+    def after_any(self) -> str | None:
+        """None: from its start."""
+        return None if self.after.endswith("-0") else self.after
+
+
+@dataclass(frozen=True, slots=True)
 class StreamEnd:
-    """How the event ended; nothing comes after it."""
+    """How the event ended; nothing comes after it in this stream."""
 
     id: str
     state: EventState
     reason: str | None
+    into: Joint | None = None
 
 
 Entry = StreamFrame | StreamEnd
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnd:
+    """How one turn of a thread ended; the next one follows."""
+
+    id: str
+    event_id: str
+    state: EventState
+    reason: str | None
+
+
+ThreadEntry = StreamFrame | TurnEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +77,14 @@ class Announcement:
 
     first: int
     frames: tuple[bytes, ...]
-    end: tuple[EventState, str | None] | None
+    end: tuple[EventState, str | None, Joint | None] | None
     size: int
 
     @classmethod
     def parse(cls, message: bytes) -> "Announcement":
         """Decode a message of the append script. Every reader of the channel shares the result."""
         first, frames, end = from_json(message)
-        ending = (EventState(end["state"]), end["reason"]) if end is not None else None
+        ending = ending_of(end) if end is not None else None
         return cls(first, tuple(frame.encode() for frame in frames), ending, len(message))
 
     def entries_from(self, number: int, acceptance: int) -> list[Entry]:
@@ -76,8 +104,13 @@ def entry_of(id_: str, fields: dict[bytes, bytes]) -> Entry:
     frame = fields.get(b"d")
     if frame is not None:
         return StreamFrame(id_, frame)
-    end = from_json(fields[b"e"])
-    return StreamEnd(id_, EventState(end["state"]), end["reason"])
+    return StreamEnd(id_, *ending_of(from_json(fields[b"e"])))
+
+
+def ending_of(end: dict[str, Any]) -> tuple[EventState, str | None, Joint | None]:
+    """What an end entry says."""
+    into = end.get("into")
+    return EventState(end["state"]), end["reason"], Joint(into["event"], into["after"]) if into else None
 
 
 def numbers_of(id_: str) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """The frames of a turn, as its worker needs them: to write on, and to know what earlier attempts have shown."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,6 +53,11 @@ class TurnStreams:
         with _away():
             entries: Any = await self._state.hgetall(self._keys.journal(delivery.lease.lane, delivery.lease.event_id))
         return {str(step, "utf-8"): unpack(entry) for step, entry in entries.items()}
+
+    async def join(self, delivery: Delivery, step: str) -> Mapping[str, bytes]:
+        """`FrameWriter.join`. Raises StateAwayError: it cannot be asked."""
+        with _away():
+            return await self._writer.join(delivery, step)
 
 
 @contextmanager

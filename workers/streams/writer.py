@@ -6,17 +6,17 @@ at once for a turn's first frame and for whoever waits in `TurnFrames.flush`.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Protocol
 
 from redis.exceptions import RedisError
 
-from workers.errors import StateAwayError, TransientError
+from workers.errors import CancelRequestedError, LeaseLostError, StateAwayError, TransientError
 from workers.lanes.connection import STATE_ERRORS
-from workers.lanes.records import Append, Appended, AppendRefused
-from workers.policies.delivery import Delivery
+from workers.lanes.records import Append, Appended, AppendRefused, Joined, JoinRefused
+from workers.policies.delivery import Delivery, Lease
 from workers.redis_errors import may_pass
 from workers.streams.turn_frames import TurnFrames
 from workers.telemetry.context import no_context
@@ -39,6 +39,7 @@ class FrameLanes(Protocol):
     """The part of `Lanes` that is used here."""
 
     async def append(self, appends: Sequence[Append]) -> list[Appended | AppendRefused]: ...
+    async def join(self, lease: Lease, step: str) -> Joined | JoinRefused: ...
 
 
 class FrameWriter:
@@ -57,6 +58,22 @@ class FrameWriter:
     def open(self, delivery: Delivery) -> TurnFrames:
         """The frames of a delivery, numbered on from what earlier attempts have shown."""
         return TurnFrames(delivery.lease, delivery.next_frame, self._want)
+
+    async def join(self, delivery: Delivery, step: str) -> Mapping[str, bytes]:
+        """Let the messages that wait to steer this turn join the step: the entries that its journal has of them.
+
+        Raises:
+            LeaseLostError: another worker has the turn.
+            CancelRequestedError: the user stopped it.
+            RedisError, OSError: the state is away.
+        """
+        joined = await self._lanes.join(delivery.lease, step)
+        if isinstance(joined, Joined):
+            return joined.entries
+        event_id = delivery.event.event_id
+        if joined.why == "cancelled":
+            raise CancelRequestedError(f"{event_id} is to be stopped")
+        raise LeaseLostError(f"{event_id} is no longer ours")
 
     async def close(self) -> None:
         """Write what is left, as far as the state lets us, and stop. To be called after the last turn has settled."""

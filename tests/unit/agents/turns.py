@@ -43,6 +43,7 @@ class FakeTurn:
     model: str | None = None
     traceparent: str | None = None
     journal: Any = None  # pydantic would build a validator of it
+    joints: Any = None
     replaying: bool = False
     asked: tuple[Sequence[tuple[str, str]], str] | None = None
     usage: list[tuple[int, int, int]] = field(default_factory=list)

@@ -194,6 +194,10 @@ class RecordedFrames:
     async def keep(self, step: JournalStep) -> bool:
         raise AssertionError("events of sessions have no steps")
 
+    async def join(self, delivery: Delivery, step: str) -> dict[str, bytes]:
+        """Nothing joins them."""
+        return {}
+
     async def shown(self, delivery: Delivery) -> list[bytes]:
         return self.sent
 

@@ -65,6 +65,9 @@ class Notes:
         self.asked.append(parsed)
         return json.dumps({"type": parsed["type"], "user": user}).encode()
 
+    async def has_thread(self, thread_id: str, *, tenant: str, user: str) -> bool:
+        return self.owners.get(thread_id) == f"{tenant}/{user}"
+
     async def check_thread(self, thread_id: str, *, tenant: str, user: str) -> None:
         if self.owners.get(thread_id, f"{tenant}/{user}") != f"{tenant}/{user}":
             raise NotFoundError("no such thread")

@@ -339,3 +339,20 @@ async def test_what_is_on_no_list_of_the_deployment_is_refused_before_the_queue(
         assert answer.status_code == 202
         assert [place.get("error", {}).get("status") for place in answer.json()] == [None, 400]
     assert len(stage.waker.woken) == 1
+
+
+async def test_a_request_that_asks_for_it_is_rejected_while_its_conversation_is_busy(
+    client: httpx.AsyncClient, stage: Stage
+) -> None:
+    stage.waker.asleep = True
+    running = await client.post("/v1/events", json=raw_event(), headers=SERVICE)
+    request = {**message_request(running.json()["thread_id"]), "metadata": {"double_text": "reject"}}
+    stage.reads.owners[running.json()["thread_id"]] = "acme/u1"
+    refused = await client.post("/chatkit", json=request, headers=stage.bearer())
+    assert refused.status_code == 409
+    assert (refused.json()["reason"], refused.json()["event_id"]) == ("busy", running.json()["id"])
+    published = await client.post("/v1/events", json=raw_event("2", request), headers=SERVICE)
+    assert (published.status_code, published.json()["reason"]) == (409, "busy")
+    wrong = {**request, "metadata": {"double_text": "shout"}}
+    invalid = await client.post("/chatkit", json=wrong, headers=stage.bearer())
+    assert (invalid.status_code, invalid.json()["errors"][0]["field"]) == (400, "metadata.double_text")

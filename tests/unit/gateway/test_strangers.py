@@ -13,6 +13,7 @@ OWNED = {
     "POST /v1/events/{event_id}/cancel",
     "GET /v1/threads/{thread_id}/events",
     "GET /v1/sessions/{session_id}",
+    "GET /v1/threads/{thread_id}/stream",
     "DELETE /v1/sessions/{session_id}",
 }
 FOR_SERVICES = {"GET /v1/dead", "GET /v1/dead/{letter_id}", "POST /v1/dead/{letter_id}/redrive", "POST /v1/sessions"}
@@ -44,7 +45,7 @@ async def test_what_belongs_to_somebody_else_is_not_there(
     for endpoint in sorted(OWNED):
         method, path = endpoint.split(" ")
         answer = await client.request(method, path.format(**names), headers=stranger)
-        if path.startswith("/v1/threads"):
+        if endpoint == "GET /v1/threads/{thread_id}/events":
             assert (answer.status_code, answer.json()) == (200, []), endpoint
         else:
             assert answer.status_code == 404, endpoint
@@ -79,6 +80,7 @@ async def test_what_is_for_services_takes_no_client_secret(
         "/v1/events/evt_x%0d%0aX-Evil:%201",
         "/v1/events/" + "x" * 5000,
         "/v1/threads/%2e%2e%2f%2e%2e/events",
+        "/v1/threads/%2e%2e%2f%2e%2e/stream",
         "/chatkit-workers.js/../../settings.py",
         "/chatkit-workers.js%2f..%2fapp.py",
         "//evil.example/%2f..",

@@ -11,8 +11,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from tests.builders import create_event, delivery_of
 from tests.eventually import eventually
 from workers.errors import CancelRequestedError, LeaseLostError, PermanentError, StateAwayError, TransientError
-from workers.lanes.records import Append, Appended, AppendRefused, AppendRefusedReason, JournalStep
-from workers.policies.delivery import Delivery
+from workers.lanes.records import Append, Appended, AppendRefused, AppendRefusedReason, Joined, JoinRefused, JournalStep
+from workers.policies.delivery import Delivery, Lease
 from workers.streams.packing import unpack
 from workers.streams.turn_frames import FRAME_BYTES, TURN_BYTES
 from workers.streams.writer import FrameWriter
@@ -43,6 +43,9 @@ class MemoryLanes:
             self.lost_replies -= 1
             raise RedisConnectionError("the reply is lost")
         return answers
+
+    async def join(self, lease: Lease, step: str) -> Joined | JoinRefused:
+        return Joined({})
 
     def _append(self, append: Append) -> Appended | AppendRefused:
         stream = self.streams.setdefault(append.lease.event_id, [])

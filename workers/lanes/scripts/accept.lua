@@ -4,13 +4,21 @@
 -- refuses; a refused id goes to the outbox, so that its `where` record expires. An event is refused as well when the one
 -- before it in its batch and lane was, though there may be room by now: it would overtake. The head of a lane is woken by the
 -- caller, and the alarm behind that wake-up is set here. Waking is idempotent: a duplicate of a waiting head wakes it.
+-- A turn that meets others of its user in its lane: `reject` refuses it while one runs or waits; `interrupt` and `rollback`
+-- stop all of them, in the same instant, and it is the next to run (what needs no turn stays, and keeps its place). `steer`
+-- waits to join the one that runs. Turns of another user are not in its way: whose the thread is, its worker knows.
 -- Keys: the shard's hash tag.
 -- Arguments: now ('' for TIME), id, lane, id of the one before ('' for none), bound of the lane, bound of the shard,
 --   grace in ms, type, queue, tenant, user, source, traceparent ('' for none), 1 when it needs a turn, 1 when it was a
---   dead letter, body.
--- Reply: {'new', acceptance, 1 when it is the head}, {'known', acceptance, state, 1 to wake, type, queue},
---   {'lane_full'} or {'system_full'}.
+--   dead letter, body, 1 when it is a turn of a thread that clients follow,
+--   mode of double texting, channel of cancels, retention in ms.
+-- Reply: {'new', acceptance, id to wake, its type, its queue} (the last three missing: nothing to wake),
+--   {'known', acceptance, state, 1 to wake, type, queue}, {'busy', id of the turn}, {'lane_full'} or {'system_full'}.
 --@include clock.lua
+--@include turns.lua
+--@include frames.lua
+--@include ending.lua
+--@include stopping.lua
 local tag, id, lane = KEYS[1], ARGV[2], ARGV[3]
 local key, waiting = tag .. 'event:' .. id, tag .. 'lane:' .. lane
 
@@ -22,11 +30,33 @@ end
 
 local now_ms = math.floor(now_us(ARGV[1]) / 1000)
 local before = ARGV[4] == '' or redis.call('EXISTS', tag .. 'event:' .. ARGV[4]) == 1
-local refused = redis.call('LLEN', waiting) >= tonumber(ARGV[5]) and 'lane_full'
+local mode, busy = ARGV[18], nil
+local stops = mode == 'interrupt' or mode == 'rollback'
+if stops or mode == 'reject' then
+  for _, other in ipairs(redis.call('LRANGE', waiting, 0, -1)) do
+    local turn, user = unpack(redis.call('HMGET', tag .. 'event:' .. other, 'turn', 'user'))
+    if turn == '1' and user == ARGV[11] then
+      busy = busy or {}
+      busy[#busy + 1] = other
+      if mode == 'reject' then
+        redis.call('ZADD', tag .. 'ended', now_ms, id)
+        return { 'busy', other }
+      end
+    end
+  end
+end
+local refused = not busy and redis.call('LLEN', waiting) >= tonumber(ARGV[5]) and 'lane_full'
   or (not before or redis.call('ZCARD', tag .. 'open') >= tonumber(ARGV[6])) and 'system_full'
 if refused then
   redis.call('ZADD', tag .. 'ended', now_ms, id)
   return { refused }
+end
+
+local terms = {
+  channel = ARGV[19], now_ms = now_ms, retention_ms = tonumber(ARGV[20]), grace_ms = tonumber(ARGV[7]),
+}
+for _, other in ipairs(busy or {}) do
+  stop_event(tag, other, mode == 'rollback' and 'rolled_back' or 'interrupted', true, terms)
 end
 
 local acceptance = redis.call('INCR', tag .. 'seq')
@@ -41,8 +71,20 @@ end
 redis.call('ZADD', tag .. 'open', now_ms, id)
 redis.call('ZREM', tag .. 'ended', id)
 redis.call('HINCRBY', tag .. 'counts', 'queued', 1)
-local head = redis.call('RPUSH', waiting, id) == 1
-if head then
-  redis.call('ZADD', tag .. 'alarms', now_ms + tonumber(ARGV[7]), lane)
+redis.call('RPUSH', waiting, id)
+if mode == 'steer' then
+  redis.call('HSET', key, 'steers', 1)
 end
-return { 'new', acceptance, head and 1 or 0 }
+if ARGV[17] == '1' then
+  note_turn(tag, lane, id, acceptance)
+end
+local head = redis.call('LINDEX', waiting, 0)
+if head == id then
+  redis.call('ZADD', tag .. 'alarms', now_ms + tonumber(ARGV[7]), lane)
+  return { 'new', acceptance, id, ARGV[8], ARGV[9] }
+end
+if busy and redis.call('HGET', tag .. 'event:' .. head, 'state') ~= 'running' then
+  -- a worker has to end it first, or it needs no turn
+  return { 'new', acceptance, unpack(wake_of(tag, head)) }
+end
+return { 'new', acceptance }

@@ -11,34 +11,10 @@
 --@include clock.lua
 --@include frames.lua
 --@include ending.lua
-local tag, id, reason = KEYS[1], ARGV[2], ARGV[3]
-local key = tag .. 'event:' .. id
-local state, lane, acceptance, number, ended = unpack(
-  redis.call('HMGET', key, 'state', 'lane', 'acceptance', 'next', 'ended'))
-if not state then
-  return { 'unknown' }
-end
-if ended then
-  return { 'ended' }
-end
-if state == 'running' then
-  redis.call('HSETNX', key, 'cancel', reason)
-  redis.call('PUBLISH', ARGV[4], id .. ' ' .. redis.call('HGET', key, 'cancel'))
-  return { 'cancelling' }
-end
-
-local now_ms = math.floor(now_us(ARGV[1]) / 1000)
-if tonumber(number) > 1 then
-  redis.call('HSETNX', key, 'cancel', reason)
-  redis.call('HSET', key, 'due', now_ms)
-  redis.call('ZADD', tag .. 'alarms', now_ms + tonumber(ARGV[6]), lane)
-  return { 'cancelling', unpack(wake_of(tag, id)) }
-end
-local event = { acceptance = acceptance, number = tonumber(number), state = state, settled = {} }
-end_event(tag, id, event, 'cancelled', reason, now_ms, tonumber(ARGV[5]), {})
-if redis.call('LINDEX', tag .. 'lane:' .. lane, 0) ~= id then
-  redis.call('LREM', tag .. 'lane:' .. lane, 1, id)
-  return { 'cancelled' }
-end
-local head = pop_head(tag, lane, now_ms, tonumber(ARGV[6]))
-return { 'cancelled', unpack(head ~= '' and wake_of(tag, head) or {}) }
+--@include stopping.lua
+local terms = {
+  channel = ARGV[4], now_ms = math.floor(now_us(ARGV[1]) / 1000), retention_ms = tonumber(ARGV[5]),
+  grace_ms = tonumber(ARGV[6]),
+}
+local result, wake = stop_event(KEYS[1], ARGV[2], ARGV[3], false, terms)
+return { result, unpack(wake) }

@@ -25,16 +25,19 @@ end
 -- How long the frames of a session's event stay: the secret of the session is one of them.
 local SECRET_MS = 60000
 
--- Writes the last frames and the end entry, and starts the clocks that clean up. `event` has its acceptance number,
--- the next frame number, the state that it leaves and, of a settlement, the fields that answer it again.
+-- Writes the last frames and the end entry, and starts the clocks that clean up. `event` has its lane, its acceptance number,
+-- the next frame number, the state that it leaves, of a settlement the fields that answer it again
+-- and, where its clients go on reading elsewhere, a pointer for the end entry.
 local function end_event(tag, id, event, state, reason, now_ms, retention_ms, frames)
-  local ending = '{"state":"' .. state .. '","reason":' .. (reason ~= '' and '"' .. reason .. '"' or 'null') .. '}'
+  local ending = '{"state":"' .. state .. '","reason":' .. (reason ~= '' and '"' .. reason .. '"' or 'null')
+    .. (event.pointer or '') .. '}'
   local number = write_frames(tag, id, event.acceptance, event.number, frames, ending)
   local key = tag .. 'event:' .. id
   redis.call('HSET', key, 'state', state, 'reason', reason, 'ended', now_ms, 'next', number, 'deaths', 0,
     unpack(event.settled))
   redis.call('PEXPIRE', key, retention_ms)
   redis.call('PEXPIRE', tag .. 'body:' .. id, retention_ms)
+  redis.call('PEXPIRE', tag .. 'turns:' .. event.lane, retention_ms)
   local type = redis.call('HGET', key, 'type')
   local secret = string.find(type, 'chatkit.session.', 1, true) == 1
   redis.call('PEXPIRE', tag .. 'out:' .. id, secret and math.min(SECRET_MS, retention_ms) or retention_ms)

@@ -12,6 +12,7 @@
 --@include clock.lua
 --@include frames.lua
 --@include ending.lua
+--@include turns.lua
 local tag, id = KEYS[1], ARGV[2]
 local key = tag .. 'event:' .. id
 if redis.call('EXISTS', tag .. 'dead:' .. id) == 0 then
@@ -37,6 +38,9 @@ redis.call('PERSIST', key)
 redis.call('PERSIST', tag .. 'body:' .. id)
 redis.call('PERSIST', tag .. 'out:' .. id)
 redis.call('PERSIST', tag .. 'journal:' .. id)
+if redis.call('ZSCORE', tag .. 'turns:' .. lane, id) then
+  note_turn(tag, lane, id, acceptance)
+end
 redis.call('ZADD', tag .. 'open', now_ms, id)
 redis.call('ZREM', tag .. 'ended', id)
 redis.call('HINCRBY', tag .. 'counts', 'queued', 1)

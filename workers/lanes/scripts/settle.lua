@@ -8,12 +8,14 @@
 -- their own begin, since nothing may have been run: what has killed two workers stays a suspect. If the user asked to
 -- stop the event, every outcome becomes cancelled, and frames of another outcome are not shown. With a queue, the event
 -- waits there from now on, and is woken there; one that is to be stopped is ended by whoever begins it there, since only a
--- worker can store what was shown.
+-- worker can store what was shown. What is to be rolled back has to be taken back first: any other end of it is refused, and
+-- if it only waits, the next run of it does that.
 -- Keys: the shard's hash tag.
 -- Arguments: now ('' for TIME), id, lane, owner, epoch, token, state, reason, delay in ms, retention in ms, grace in
 --   ms, error as JSON ('' for none), dead letter as JSON, bound of dead letters, the queue that a
 --   handoff leads to ('' for none), the final frames.
--- Reply: {'settled', state, id to wake, its type, its queue} (the last three missing: nothing to wake) or {'stale'}.
+-- Reply: {'settled', state, id to wake, its type, its queue} (the last three missing: nothing to wake), {'stale'} or
+--   {'rollback'}.
 --@include clock.lua
 --@include fence.lua
 --@include frames.lua
@@ -42,6 +44,11 @@ if lease[1] ~= ARGV[4] or lease[2] ~= ARGV[5] or lease[3] ~= id then
   return { 'stale' }
 end
 
+local waits = state == 'queued' or state == 'waiting_retry' or state == 'waiting_limit'
+if cancel == 'rolled_back' and state ~= 'cancelled' and not waits then
+  return { 'rollback' }
+end
+
 local now_ms = math.floor(now_us(ARGV[1]) / 1000)
 local frames = {}
 local queue = ARGV[15]
@@ -50,7 +57,7 @@ if not cancel or state == 'cancelled' then
     frames[#frames + 1] = ARGV[i]
   end
 end
-if cancel and queue == '' then
+if cancel and queue == '' and not (waits and cancel == 'rolled_back') then
   state, reason = 'cancelled', cancel
 end
 if ARGV[12] ~= '' and not cancel then
@@ -60,7 +67,7 @@ if ARGV[12] ~= '' and not cancel then
 end
 
 local to_wake = ''
-if state == 'queued' or state == 'waiting_retry' or state == 'waiting_limit' then
+if waits and state ~= 'cancelled' then
   local due = now_ms + tonumber(ARGV[9])
   local alarm, since = due, now_ms
   deaths = deaths - 1
@@ -91,7 +98,7 @@ else
   end
   to_wake = pop_head(tag, lane, now_ms, grace_ms)
   local event = {
-    acceptance = acceptance, number = tonumber(number), state = 'running',
+    lane = lane, acceptance = acceptance, number = tonumber(number), state = 'running',
     settled = { 'settled', token, 'settled_state', state, 'settled_wake', to_wake },
   }
   end_event(tag, id, event, state, reason, now_ms, retention_ms, frames)
