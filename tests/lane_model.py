@@ -10,6 +10,7 @@ from schemas.outcome import (
     CancelReason,
     DeadLettered,
     Done,
+    Dropped,
     EventState,
     Parked,
     Released,
@@ -285,8 +286,11 @@ class LaneModel:
         rolled_back = event.cancel is CancelReason.ROLLED_BACK
         if rolled_back and not waits and state_after(settlement) is not EventState.CANCELLED:
             return SettleRefused("rollback")
-        if event.cancel is not None and hop is None and not (rolled_back and waits):
+        is_begun_again = waits and (hop is not None or rolled_back or event.next_frame > 1)
+        if event.cancel is not None and not is_begun_again:
             frames = settlement.final_frames if state_after(settlement) is EventState.CANCELLED else ()
+            if isinstance(outcome, Dropped | DeadLettered):
+                frames = settlement.final_frames[:-1]
             answer = self.end(event, EventState.CANCELLED, event.cancel, frames)
         elif isinstance(outcome, Retry | Parked | Released):
             answer = self.give_back(event, lane, settlement)
@@ -302,7 +306,8 @@ class LaneModel:
     def give_back(self, event: ModelEvent, lane: ModelLane, settlement: Settlement) -> Settled:
         """The event stays the head, so that the order is kept."""
         event.state, event.deaths = state_after(settlement), event.deaths - 1
-        event.due_ms = lane.alarm_ms = self.now_ms + settlement.delay // timedelta(milliseconds=1)
+        delay = settlement.delay if event.cancel is None else min(settlement.delay, timedelta(seconds=1))
+        event.due_ms = lane.alarm_ms = self.now_ms + delay // timedelta(milliseconds=1)
         lane.lease, lane.grace_ms = None, FIRST_GRACE_MS
         if isinstance(settlement.outcome, Retry):
             event.attempt, event.deaths = event.attempt + 1, 0

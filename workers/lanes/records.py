@@ -104,7 +104,7 @@ class Begun:
     queue: str = ""
     hops: int = 0
     age_seconds: float = field(default=0.0, compare=False)
-    waited: Waited | None = None
+    waited: Waited | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from schemas.outcome import CancelReason, EventState, Parked, ParkReason, Released, ReleaseReason
+from schemas.outcome import Cancelled, CancelReason, EventState, Parked, ParkReason, Released, ReleaseReason
 from tests.lane_builders import FRAME, LEASE, QUEUE, Deployment, done, event, retry
 from workers.lanes.connection import open_pubsub
 from workers.lanes.records import Append, AppendRefused, Cancellation, Settled, Settlement, Wake
@@ -85,7 +85,8 @@ async def test_an_event_that_has_shown_something_and_waits_is_given_to_a_worker_
     assert begun.cancelled is CancelReason.OPERATOR
     assert await deployment.lanes.append([Append(begun.lease, 2, [FRAME])]) == [AppendRefused("cancelled", 2)]
     to_second = Wake(SECOND.lane, SECOND.event_id, SECOND.type, QUEUE)
-    assert await deployment.lanes.settle([retry(begun.lease)]) == [Settled(EventState.CANCELLED, to_second)]
+    stopped = Settlement(begun.lease, Cancelled(CancelReason.OPERATOR))
+    assert await deployment.lanes.settle([stopped]) == [Settled(EventState.CANCELLED, to_second)]
     assert [frame_id for frame_id, _ in await deployment.frames(FIRST)] == [b"1-1", b"1-2"]
 
 

@@ -229,6 +229,38 @@ async def test_whatever_came_of_a_cancelled_event_it_is_cancelled(deployment: De
     assert (await deployment.lanes.dead_letters.page()).items == []
 
 
+@pytest.mark.parametrize(
+    ("settlement", "state"),
+    [(retry, "waiting_retry"), (parked, "waiting_limit"), (released, "queued")],
+)
+async def test_what_a_cancelled_event_has_shown_is_left_to_a_worker_to_store_within_a_second(
+    deployment: Deployment, settlement: Any, state: str
+) -> None:
+    lease = await deployment.started(FIRST, SECOND)
+    await deployment.lanes.append([Append(lease, 1, [FRAME])])
+    await deployment.lanes.cancel(FIRST.event_id)
+    [settled] = await deployment.lanes.settle([settlement(lease)])
+    assert isinstance(settled, Settled)
+    assert settled.state == state
+    deployment.clock.turn(timedelta(seconds=1))
+    begun = await deployment.begun(FIRST, "t2")
+    assert begun.cancelled is CancelReason.USER
+    stopped = Settlement(begun.lease, Cancelled(CancelReason.USER))
+    assert await deployment.lanes.settle([stopped]) == [Settled(EventState.CANCELLED, TO_SECOND)]
+
+
+async def test_a_cancelled_event_that_is_given_up_takes_back_what_it_has_shown_and_is_not_closed_as_dead(
+    deployment: Deployment,
+) -> None:
+    lease = await deployment.started(FIRST, SECOND)
+    await deployment.lanes.append([Append(lease, 1, [FRAME])])
+    await deployment.lanes.cancel(FIRST.event_id)
+    removal = b'{"type":"thread.item.removed"}'
+    await deployment.lanes.settle([dead(lease, [removal, b'{"type":"error"}'])])
+    assert [entry.get(b"d") for _, entry in await deployment.frames(FIRST)] == [FRAME, removal, None]
+    assert await ending(deployment) == {"state": "cancelled", "reason": "user"}
+
+
 async def test_frames_of_another_outcome_are_not_shown_after_a_cancel_but_its_own_closing_frames_are(
     deployment: Deployment,
 ) -> None:

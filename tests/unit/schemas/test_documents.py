@@ -102,7 +102,8 @@ def test_the_records_of_the_contract_are_there() -> None:
     }  # fmt: skip
     assert set(defs["EventStatus"]["properties"]) == {
         "id", "source", "type", "lane", "state", "reason", "attempt", "place", "eta_seconds", "accepted_at",
-        "started_at", "ended_at", "last_frame_id", "traceparent",
+        "started_at", "ended_at", "last_frame_id", "joined",
+        "traceparent",
     }  # fmt: skip
 
 

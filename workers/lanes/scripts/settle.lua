@@ -22,6 +22,7 @@
 --@include ending.lua
 --@include dead.lua
 --@include window.lua
+local STOP_MS = 1000  -- how long an event that is to be stopped waits for a worker at most
 local tag, id, lane, token = KEYS[1], ARGV[2], ARGV[3], ARGV[6]
 local state, reason, grace_ms, retention_ms = ARGV[7], ARGV[8], tonumber(ARGV[11]), tonumber(ARGV[10])
 local key, lease_key = tag .. 'event:' .. id, tag .. 'lease:' .. lane
@@ -51,13 +52,15 @@ end
 
 local now_ms = math.floor(now_us(ARGV[1]) / 1000)
 local frames = {}
-local queue = ARGV[15]
-if not cancel or state == 'cancelled' then
-  for i = 16, #ARGV do
+local queue, delay_ms, given_up = ARGV[15], tonumber(ARGV[9]), state == 'dead' or state == 'dropped'
+if not cancel or state == 'cancelled' or given_up then
+  for i = 16, cancel and given_up and #ARGV - 1 or #ARGV do
     frames[#frames + 1] = ARGV[i]
   end
 end
-if cancel and queue == '' and not (waits and cancel == 'rolled_back') then
+if cancel and waits and (queue ~= '' or cancel == 'rolled_back' or tonumber(number) > 1) then
+  delay_ms = math.min(delay_ms, STOP_MS)
+elseif cancel then
   state, reason = 'cancelled', cancel
 end
 if ARGV[12] ~= '' and not cancel then
@@ -68,7 +71,7 @@ end
 
 local to_wake = ''
 if waits and state ~= 'cancelled' then
-  local due = now_ms + tonumber(ARGV[9])
+  local due = now_ms + delay_ms
   local alarm, since = due, now_ms
   deaths = deaths - 1
   if queue ~= '' then
