@@ -20,8 +20,8 @@ async def nothing_forbidden(_: RunContextWrapper[Any], __: Agent[Any], input_: A
     return GuardrailFunctionOutput(output_info=None, tripwire_triggered=FORBIDDEN in str(input_))
 
 
-def build_guarded_team(*arguments: Any) -> Team:
-    team = build_team(*arguments)
+def build_guarded_team(*arguments: Any, **options: Any) -> Team:
+    team = build_team(*arguments, **options)
     for agent in team.agents:
         agent.input_guardrails = [nothing_forbidden]
     return team
@@ -29,7 +29,7 @@ def build_guarded_team(*arguments: Any) -> Team:
 
 # The composition root takes both from these names; everything else is as it ships.
 runtime.build_model = partial(build_model, timeout=TIMEOUT)  # type: ignore[attr-defined]  # a double
-runtime.build_team = build_guarded_team  # type: ignore[attr-defined,assignment]  # a double
+runtime.build_team = build_guarded_team  # type: ignore[attr-defined]  # a double
 
 from workers.app import app  # noqa: E402  # only now: it builds the app that uses the above
 

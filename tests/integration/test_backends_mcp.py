@@ -21,7 +21,12 @@ from workers.backends.guard import GuardedBackend
 from workers.errors import SettingsError
 
 ORDER = '{"order": "1042"}'
-ENVIRON = {"SHOP_TOKEN": "Bearer s3cret", "SHOP_REGION": "eu", **os.environ}
+ENVIRON = {
+    "SHOP_TOKEN": "Bearer s3cret",
+    "SHOP_REGION": "eu",
+    "PYTHONPATH": str(Path(__file__).parents[2]),
+    **os.environ,
+}
 
 
 def declared(mcp: dict[str, Any], **changes: Any) -> Backend:

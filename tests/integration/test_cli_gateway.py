@@ -75,7 +75,8 @@ async def test_a_taken_port_is_one_line() -> None:
 
 
 async def test_an_address_of_another_machine_is_one_line() -> None:
-    finished = await cli("gateway", "--host", "192.0.2.1", "--port", "0", env=settings())
+    env = settings(public_url="https://chat.example")
+    finished = await cli("gateway", "--host", "192.0.2.1", "--port", "0", env=env)
     assert finished.code == 1
     assert finished.err.startswith("error: cannot listen on 192.0.2.1:0: ")
 

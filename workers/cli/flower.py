@@ -40,7 +40,7 @@ def command(ctx: click.Context, host: str, port: int, flower_options: tuple[str,
     from workers.tls import tls_options
 
     settings = load_settings()
-    check_reach(host, port, flower_options)
+    is_open = check_reach(host, flower_options)
     listen(host, port).close()  # a taken port as one line, not as Flower's traceback
     check_broker(settings)
     # Flower needs the broker only; the whole app would load the agents and the database for nothing.
@@ -57,12 +57,14 @@ def command(ctx: click.Context, host: str, port: int, flower_options: tuple[str,
         task_default_queue=queues(settings)[0].name,
     )
     show_events()
+    if is_open:
+        click.echo(OPEN.format(host=host, port=port), err=True)
     ours = (f"--tasks_columns={','.join(COLUMNS)}", f"--max_tasks={MAX_TASKS}")
     ctx.exit(app.start(["flower", f"--address={host}", f"--port={port}", *ours, *flower_options]) or 0)
 
 
-def check_reach(host: str, port: int, flower_options: tuple[str, ...]) -> None:
-    """Flower shows everything and stops anything.
+def check_reach(host: str, flower_options: tuple[str, ...]) -> bool:
+    """Whether Flower, which shows everything and stops anything, asks nobody on this machine who they are.
 
     Raises:
         CommandFailedError: others could reach it, and it would ask nobody who they are.
@@ -71,12 +73,11 @@ def check_reach(host: str, port: int, flower_options: tuple[str, ...]) -> None:
     from workers.transport import is_loopback
 
     if asks_who_is_there(flower_options, os.environ):
-        return
+        return False
     address = address_of(flower_options, host)
     if not is_loopback(address):
         raise CommandFailedError(REFUSED.format(host=address))
-    if not os.environ.get("FLOWER_UNAUTHENTICATED_API"):  # whoever says that knows
-        click.echo(OPEN.format(host=address, port=port), err=True)
+    return not os.environ.get("FLOWER_UNAUTHENTICATED_API")  # whoever says that knows
 
 
 def show_events() -> None:

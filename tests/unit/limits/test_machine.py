@@ -330,7 +330,7 @@ class LimitMachine(RuleBasedStateMachine):
 
 @pytest.mark.timeout(3600)
 def test_limits_do_what_the_model_does(request: pytest.FixtureRequest) -> None:
-    run_state_machine_as_test(LimitMachine, settings=profile(40, 40, long=request.config.getoption("--long")))
+    run_state_machine_as_test(LimitMachine, settings=profile(12, 40, long=request.config.getoption("--long")))
 
 
 @pytest.mark.redis

@@ -11,11 +11,11 @@ local function model_for_newcomer()
   return name, fallback
 end
 
--- Its ticket; the number is its own from before, or the next.
+-- Its ticket; the number is its own from before, that of its turn before a handoff to another queue, or the next.
 local function newcomer(model, fallback, number)
   return { id = ARGV[2], model = model.name, class = ARGV[7], tenant = ARGV[8], user = ARGV[9], lane = ARGV[11],
     type = ARGV[12], queue = ARGV[13], retry = ARGV[14], tokens = estimate(model, ARGV[10]), fallback = fallback,
-    number = number or redis.call('INCR', tag .. 'seq') }
+    number = number or tonumber(redis.call('GETDEL', tag .. 'number:' .. ARGV[2])) or redis.call('INCR', tag .. 'seq') }
 end
 
 -- The reply that names its place in line.

@@ -72,7 +72,7 @@ if ticket then
   return waiting(ticket)
 end
 local model = model_of(name)
-ticket = newcomer(model, fallback, number or tonumber(redis.call('GETDEL', tag .. 'number:' .. id)))
+ticket = newcomer(model, fallback, number)
 if is_first(model, ticket) and not stopped(model, ticket) then
   return reserved(model, ticket, take(model, ticket, id, expiry))
 end

@@ -16,6 +16,7 @@ local held_by = redis.call('HGET', tag .. 'res:' .. id, 'model')
 if redis.call('EXISTS', tag .. 'ticket:' .. id) == 1 or (held_by and is_in_flight(held_by, id)) then
   return { 'wake' }
 end
+redis.call('DEL', tag .. 'res:' .. id)  -- one that has run out
 local name, fallback = model_for_newcomer()
 local model = model_of(name)
 
