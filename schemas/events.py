@@ -1,7 +1,5 @@
 """The CloudEvents 1.0 envelope of a ChatKit event, its ids, and the one parser that every way in uses."""
 
-import base64
-import hashlib
 import re
 from collections.abc import Collection, Mapping
 from datetime import datetime
@@ -26,6 +24,7 @@ from schemas.checks import SESSION_LANE, data_problems, extension_problems, name
 from schemas.decode import decode_json, decode_object
 from schemas.double_text import DoubleText, double_text_of
 from schemas.errors import FieldProblem, InvalidEventError
+from schemas.ids import derived_id
 from schemas.names import JSON_TYPE_PATTERN, TEXT_PATTERN, Name, TraceParent
 from schemas.wording import bounded, problems_of
 
@@ -157,8 +156,7 @@ class Event(BaseModel):
 
 def event_id(source: str, id_: str) -> str:
     """`evt_` + 26 characters of base32 of SHA-256 of `source + "\\n" + id`."""
-    digest = hashlib.sha256(f"{source}\n{id_}".encode()).digest()[:20]  # 26 characters need 17 of its bytes
-    return "evt_" + base64.b32encode(digest).decode().lower()[:26]
+    return derived_id("evt", f"{source}\n{id_}".encode())
 
 
 def lane_of(tenant: str, thread_id: str) -> str:

@@ -1,7 +1,5 @@
 """The request context of ChatKit: on whose behalf, for which event, and what came of it."""
 
-import base64
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ from typing import Any
 from chatkit.store import StoreItemType
 
 from schemas.chatkit import ThreadItem
+from schemas.ids import derived_id
 from workers.chat.joints import Join, Joints
 from workers.chat.journal import TurnJournal
 from workers.lanes.records import Owner
@@ -94,8 +93,7 @@ class TurnContext:
         place = f"{kind}\n{scope}" if (scope := _ID_SCOPE.get()) else kind
         self._ordinals[place] += 1
         seed = f"{self.owner.tenant}\n{self.event_id}\n{place}\n{self._ordinals[place]}"
-        digest = hashlib.sha256(seed.encode()).digest()
-        return f"{ID_PREFIXES[kind]}_{base64.b32encode(digest).decode().lower()[:26]}"
+        return derived_id(ID_PREFIXES[kind], seed.encode())
 
     @contextmanager
     def id_scope(self, scope: str) -> Iterator[None]:

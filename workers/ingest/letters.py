@@ -1,13 +1,13 @@
 """Dead letters of what never became an event."""
 
 import base64
-import hashlib
 import json
 from datetime import datetime
 from typing import Any
 
 import pydantic_core
 
+from schemas.ids import derived_id
 from schemas.outcome import DeadReason
 from schemas.records import DeadLetter
 
@@ -19,7 +19,7 @@ way in can send them."""
 
 def raw_id(raw: bytes) -> str:
     """The id of bytes that never parsed: the same bytes have the same id, so a redelivery is kept once."""
-    return "raw_" + base64.b32encode(hashlib.sha256(raw).digest()).decode().lower()[:26]
+    return derived_id("raw", raw)
 
 
 def json_bytes(value: Any) -> bytes:

@@ -1,8 +1,6 @@
 """What pages report of effects that an agent waits for: kept for a minute, bounded, by user and action."""
 
 import asyncio
-import base64
-import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -11,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from schemas.events import UI_PREFIX, Event
+from schemas.ids import derived_id
 from workers.errors import StateAwayError
 from workers.lanes.connection import STATE_ERRORS, State
 from workers.lanes.keys import Keys
@@ -26,7 +25,7 @@ TOO_LARGE = {"error": f"the outcome was larger than {MOST_BYTES} bytes"}
 
 def action_id_of(key: str) -> str:
     """The id of the action that a tool call sends: the same one whenever that call is made again."""
-    return "act_" + base64.b32encode(hashlib.sha256(key.encode()).digest()).decode().lower()[:26]
+    return derived_id("act", key.encode())
 
 
 @dataclass(frozen=True, slots=True)
