@@ -50,9 +50,8 @@ async def _to_wake(
         for event, answer in zip(events, answers, strict=True)
         if isinstance(answer, Accepted) and answer.wake is not None
     ]
-    turns = [(event, wake) for event, wake in heads if event.needs_turn and wake.event_id == event.event_id]
-    others = [head[1] for head in heads if head not in turns]  # light ones, and those that a worker has to end first
-    return [*others, *await runtime.usher.to_wake(turns)]
+    light = [wake for event, wake in heads if not event.needs_turn]
+    return [*light, *await runtime.usher.to_wake([head for head in heads if head[0].needs_turn])]
 
 
 async def accept_one(event: Event, runtime: GatewayRuntime) -> Accepted:

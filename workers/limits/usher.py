@@ -44,9 +44,10 @@ class Usher:
         self._passes, self._patience, self._now = passes, patience, now
 
     async def to_wake(self, heads: Sequence[tuple[Event, Wake]]) -> list[Wake]:
-        """Of turns at the head of their lanes, those to be woken now, in order. Fails open: a worker that begins one
-        asks as well."""
-        asked = [head for head in heads if self._passes(head[0])]
+        """Of turns, each with the wake-up that its acceptance asks for, those to be woken now, in order. A wake-up of
+        another event, which a worker has to end first, is sent as it is. Fails open: a worker that begins one asks as
+        well."""
+        asked = [(event, wake) for event, wake in heads if wake.event_id == event.event_id and self._passes(event)]
         asks = [self._models.ask_of(event, wake.lane, wake.queue) for event, wake in asked]
         try:
             places = await self._limiter.usher(asks) if asks else []

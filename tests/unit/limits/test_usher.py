@@ -141,6 +141,14 @@ async def test_the_second_of_a_lane_is_no_head_and_a_publication_again_changes_n
     assert (await hall.state_of(first))[0] is EventState.WAITING_LIMIT
 
 
+async def test_a_wake_up_of_the_event_that_a_worker_has_to_end_first_takes_no_place_in_line(hall: Hall) -> None:
+    await hall.stand.limit(concurrency=1)
+    ending, event = create_event("a"), create_event("b")
+    wake = Wake(ending.lane, ending.event_id, ending.type, "q")
+    assert await hall.usher.to_wake([(event, wake)]) == [wake]
+    assert await hall.stand.keys() == set()
+
+
 async def test_while_the_limits_are_away_everybody_is_woken(hall: Hall, monkeypatch: pytest.MonkeyPatch) -> None:
     async def away(_: object) -> None:
         raise StateAway
