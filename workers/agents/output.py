@@ -1,6 +1,6 @@
 """What a turn shows, kept to the addresses that answers may point to. The journal keeps what the model said."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from chatkit.types import (
@@ -42,32 +42,29 @@ class OutputFilter:
 
     def __init__(self, addresses: Addresses) -> None:
         self._addresses = addresses
+        self._is_open = addresses.images.any and addresses.links.any
         self._guards: dict[tuple[str, int], TextGuard] = {}
 
-    def __call__(self, frame: ThreadStreamEvent) -> Iterator[ThreadStreamEvent]:
+    def __call__(self, frame: ThreadStreamEvent) -> Iterable[ThreadStreamEvent]:
         """What is shown of a frame: nothing while its text is held back, two where some was held back before it."""
-        addresses = self._addresses
-        if addresses.images.any and addresses.links.any:
-            yield frame
-            return
+        if self._is_open:
+            return (frame,)
         match frame:
+            case ThreadItemUpdatedEvent(update=AssistantMessageContentPartTextDelta() as update):  # nearly all of them
+                return (frame,) if self._has_text(frame.item_id, update) else ()
             case ThreadItemUpdatedEvent():
-                yield from self._updated(frame)
-                return
+                return self._updated(frame)
             case ThreadItemAddedEvent() | ThreadItemDoneEvent() | ThreadItemReplacedEvent():
-                _clean_item(frame.item, addresses)
+                _clean_item(frame.item, self._addresses)
             case NoticeEvent():
-                frame.message = addresses.clean(frame.message)
+                frame.message = self._addresses.clean(frame.message)
             case _:
                 pass
-        yield frame
+        return (frame,)
 
     def _updated(self, frame: ThreadItemUpdatedEvent) -> Iterator[ThreadStreamEvent]:
         addresses, update = self._addresses, frame.update
         match update:
-            case AssistantMessageContentPartTextDelta():
-                if not self._has_text(frame.item_id, update):
-                    return
             case AssistantMessageContentPartDone():
                 yield from self._held_back(frame.item_id, update.content_index)
                 _clean_content(update.content, addresses)
