@@ -193,9 +193,7 @@ async def turn_runtime(
             Limiter(core.state, core.keys),
             lanes,
             core.waker.wake,
-            model=settings.model,
-            fallback=settings.fallback_model,
-            others=settings.choosable_models,
+            models=_models(settings),
             lease=settings.lease * 3,
             on_stale=partial(refusals.note, "limits"),
             # a wait for the limits must not end a turn as one that took too long
@@ -212,7 +210,7 @@ async def turn_runtime(
             open_backends(settings.backends, Surroundings(state=core.state, app=core.app))
         )
         teams: dict[str, Team] = {}
-        for model_name in {settings.model, *filter(None, [settings.fallback_model]), *settings.choosable_models}:
+        for model_name in _models(settings).names:
             model = build_model(settings, model_name, on_headers=desk.correct)
             stack.push_async_callback(model.close)
             teams[model_name] = build_team(model, services, pages, backends, more=plugins.agents, tools=plugins.tools)
@@ -380,6 +378,10 @@ async def gateway_runtime(core: Core) -> AsyncIterator[GatewayParts]:
         )
 
 
+def _models(settings: Settings) -> Models:
+    return Models(settings.model, settings.fallback_model, settings.choosable_models)
+
+
 def _usher(core: Core) -> Usher:
     settings = core.settings
     patterns = settings.event_filter
@@ -392,7 +394,7 @@ def _usher(core: Core) -> Usher:
     return Usher(
         Limiter(core.state, core.keys),
         core.lanes,
-        models=Models(settings.model, settings.fallback_model, settings.choosable_models),
+        models=_models(settings),
         passes=FilterPolicy(patterns.allow, patterns.deny).passes,
         patience=lambda event: patience(event.type),
         now=utc_now,

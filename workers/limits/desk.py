@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -49,9 +49,7 @@ class LimitDesk:
         lanes: Lanes,
         wake: Callable[[Sequence[Wake]], Awaitable[None]],
         *,
-        model: str,
-        fallback: str | None,
-        others: Collection[str] = (),
+        models: Models,
         lease: timedelta = LEASE,
         on_stale: Callable[[str], None] = lambda _: None,
         longest_pause: timedelta = LONGEST_PAUSE,
@@ -59,11 +57,10 @@ class LimitDesk:
     ) -> None:
         """`lease`: how long a reservation outlives its worker; longer than a lane's, whose next one takes it over.
         `on_stale` is told of an event whose reservation a later run holds by now. `longest_pause` is how long a turn
-        waits between two of its calls before it goes back to the line. `others`: models that a message may ask for."""
+        waits between two of its calls before it goes back to the line."""
         self._limiter, self._lanes, self._wake, self._on_stale = limiter, lanes, wake, on_stale
         self._longest_pause, self._metrics = longest_pause, metrics or Metrics()
-        self._models = Models(model, fallback, frozenset(others))
-        self._lease = lease
+        self._models, self._lease = models, lease
         self._held: set[Reserved] = set()
         self._room = Room()
         self._corrected: dict[str, float] = {}

@@ -23,6 +23,11 @@ class Models:
     fallback: str | None = None
     others: frozenset[str] = frozenset()
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Every one that a turn may run with."""
+        return frozenset(filter(None, (self.default, self.fallback, *self.others)))
+
     def ask_of(self, event: Event, lane: str, queue: str, *, again: bool = False) -> Ask:
         """What a run of an event needs; `again`: an attempt has failed. Its data is an estimate of what it costs: what
         the history costs is learned."""

@@ -14,7 +14,7 @@ from workers.lanes.connection import STATE_ERRORS
 from workers.lanes.records import Seat, Wake
 from workers.limits.limiter import Limiter
 from workers.limits.models import Models
-from workers.policies.rate_limit import InLine, in_line
+from workers.policies.rate_limit import InLine, parked_in_line
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Usher:
 
     def _seat(self, event: Event, wake: Wake, place: InLine) -> Seat:
         """It waits as one that a worker has parked, and no longer than until its deadline."""
-        parked, patience = in_line(place), self._patience(event)
+        parked, patience = parked_in_line(place), self._patience(event)
         delay = parked.delay if patience is None else min(parked.delay, patience)
         if event.expirytime is not None:
             delay = max(timedelta(0), min(delay, event.expirytime - self._now()))

@@ -96,7 +96,7 @@ class RateLimitPolicy:
         except LimiterAwayError as error:
             return Parked(ParkReason.LIMITER_AWAY, AWAY_WAIT, error.record())
         if isinstance(answer, InLine):
-            return in_line(answer)
+            return parked_in_line(answer)
         use = delivery.use
         use.model, use.next_call = answer.model, partial(self.limits.next_call, answer)
         verdict: Verdict = "neutral"
@@ -112,7 +112,7 @@ class RateLimitPolicy:
         return outcome
 
 
-def in_line(place: InLine) -> Parked:
+def parked_in_line(place: InLine) -> Parked:
     """How an event waits: whoever has capacity wakes it; its own alarm is there if that gets lost."""
     return Parked(ParkReason(place.reason), max(LEAST_WAIT, place.eta * 2))
 

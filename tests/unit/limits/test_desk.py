@@ -21,6 +21,7 @@ from workers.lanes.records import Settlement, Wake
 from workers.limits import desk as desk_module
 from workers.limits.desk import LimitDesk
 from workers.limits.limiter import Ask, Limiter
+from workers.limits.models import Models
 from workers.limits.room import Room
 from workers.policies.rate_limit import InLine, Reserved, Used
 
@@ -31,7 +32,7 @@ class Desk:
     def __init__(self, stand: Stand, limiter: Limiter | None = None) -> None:
         self.lanes: Deployment = deployment_on(stand.state, "ck")
         self.wakes: list[str] = []
-        self.desk = LimitDesk(limiter or stand.limiter, self.lanes.lanes, self.wake, model=MODEL, fallback=None)
+        self.desk = LimitDesk(limiter or stand.limiter, self.lanes.lanes, self.wake, models=Models(MODEL))
 
     async def wake(self, wakes: Sequence[Wake]) -> None:
         self.wakes += [wake.event_id for wake in wakes]
@@ -172,9 +173,7 @@ async def test_a_message_gets_the_model_that_it_asks_for_if_the_deployment_has_i
         stand.limiter,
         lanes.lanes,
         Desk(stand).wake,
-        model=MODEL,
-        fallback="mini",
-        others=["mini"],
+        models=Models(MODEL, "mini", frozenset({"mini"})),
     )
     for wanted, used in ((None, MODEL), ("mini", "mini"), ("removed-since", MODEL)):
         given = {**user_input("hi"), "inference_options": {"model": wanted}}
@@ -268,8 +267,7 @@ async def test_a_reservation_that_a_later_run_holds_is_left_to_it_and_the_refusa
         stand.limiter,
         deployment_on(stand.state, "ck").lanes,
         Desk(stand).wake,
-        model=MODEL,
-        fallback=None,
+        models=Models(MODEL),
         on_stale=stale.append,
     )
     first = await stand.reserved("e1", token="of the stale worker")
