@@ -3,12 +3,16 @@
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import hypothesis
 import pytest
 
 from tests import services
+
+if TYPE_CHECKING:  # most tests need neither
+    from tests.sentry_server import SentryServer
+    from workers.testing.provider import FakeProvider
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -89,6 +93,24 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.
 def redis_url(redis_server: services.RedisServer) -> str:
     """A database of the test's own: broker queues have fixed names, so a prefix alone would not keep tests apart."""
     return redis_server.next_database_url()
+
+
+@pytest.fixture
+def provider() -> Iterator["FakeProvider"]:
+    """A model provider on loopback."""
+    from workers.testing.provider import FakeProvider
+
+    with FakeProvider() as provider:
+        yield provider
+
+
+@pytest.fixture
+def sentry() -> Iterator["SentryServer"]:
+    """A Sentry on loopback."""
+    from tests.sentry_server import SentryServer
+
+    with SentryServer() as sentry:
+        yield sentry
 
 
 @pytest.fixture

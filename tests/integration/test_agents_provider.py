@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
@@ -28,12 +28,6 @@ from workers.testing.provider import FakeProvider
 from workers.testing.provider_steps import Cut, Failed, Garbage, Hang, Incomplete, Status, Step, Text, Tool
 
 QUICK = httpx2.Timeout(connect=1.0, write=1.0, read=0.3, pool=0.2)
-
-
-@pytest.fixture
-def provider() -> Iterator[FakeProvider]:
-    with FakeProvider() as running:
-        yield running
 
 
 def settings_of(provider: FakeProvider, **changes: object) -> Settings:

@@ -26,12 +26,6 @@ WITHIN = 90.0
 
 
 @pytest.fixture
-def provider() -> Iterator[FakeProvider]:
-    with FakeProvider() as provider:
-        yield provider
-
-
-@pytest.fixture
 def deployment(redis_url: str, sqlite_url: str, provider: FakeProvider) -> Iterator[Deployment]:
     settings = {
         "OPENAI_BASE_URL": provider.base_url,

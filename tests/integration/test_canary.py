@@ -29,18 +29,6 @@ STATE_KEYS = re.compile(r"(^|\s)ck:")
 
 
 @pytest.fixture
-def provider() -> Iterator[FakeProvider]:
-    with FakeProvider() as provider:
-        yield provider
-
-
-@pytest.fixture
-def sentry() -> Iterator[SentryServer]:
-    with SentryServer() as sentry:
-        yield sentry
-
-
-@pytest.fixture
 def deployment(redis_url: str, sqlite_url: str, provider: FakeProvider, sentry: SentryServer) -> Iterator[Deployment]:
     with Deployment(
         redis_url,

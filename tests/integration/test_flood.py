@@ -23,18 +23,6 @@ CREATE = Paused("type", "chatkit.threads.create")
 
 
 @pytest.fixture
-def sentry() -> Iterator[SentryServer]:
-    with SentryServer() as sentry:
-        yield sentry
-
-
-@pytest.fixture
-def provider() -> Iterator[FakeProvider]:
-    with FakeProvider() as provider:
-        yield provider
-
-
-@pytest.fixture
 def deployment(redis_url: str, sqlite_url: str, provider: FakeProvider, sentry: SentryServer) -> Iterator[Deployment]:
     with Deployment(
         redis_url,

@@ -31,12 +31,6 @@ BUT_THE_LIMITS = [f"~ck:{name}*" for name in ("{s", "where", "workers", "ingress
 
 
 @pytest.fixture
-def provider() -> Iterator[FakeProvider]:
-    with FakeProvider() as provider:
-        yield provider
-
-
-@pytest.fixture
 def deployment(redis_url: str, sqlite_url: str, provider: FakeProvider) -> Iterator[Deployment]:
     with Deployment(
         redis_url,

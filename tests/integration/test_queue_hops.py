@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,12 +26,6 @@ INTERACTIVE, SERVICES, UI = "chatkit.interactive", "chatkit.agent.service_orches
 BY_QUEUE = json.dumps({"handoffs": {"*": "queue"}})
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 ANSWER = "Your order 1042 is shipped."
-
-
-@pytest.fixture
-def provider() -> Iterator[FakeProvider]:
-    with FakeProvider() as provider:
-        yield provider
 
 
 class World:

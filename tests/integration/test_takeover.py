@@ -25,12 +25,6 @@ KILLED_SECONDS = LEASE_SECONDS + 1
 WORDS = "It is on its way to you and will be there tomorrow."
 
 
-@pytest.fixture
-def provider() -> Iterator[FakeProvider]:
-    with FakeProvider() as provider:
-        yield provider
-
-
 @pytest.fixture(params=["redis", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
 def deployment(
     request: pytest.FixtureRequest, redis_url: str, sqlite_url: str, provider: FakeProvider

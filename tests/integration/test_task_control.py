@@ -35,12 +35,6 @@ INGEST = {
 """How a foreign Celery app sends `chatkit.ingest`, by the scheme of its broker. (See the README.)"""
 
 
-@pytest.fixture
-def provider() -> Iterator[FakeProvider]:
-    with FakeProvider() as provider:
-        yield provider
-
-
 @pytest.fixture(params=BROKERS)
 def deployment(
     request: pytest.FixtureRequest, redis_url: str, sqlite_url: str, provider: FakeProvider

@@ -24,18 +24,6 @@ GIVEN = f"00-{TRACE}-00f067aa0ba902b7-01"
 
 
 @pytest.fixture
-def provider() -> Iterator[FakeProvider]:
-    with FakeProvider() as provider:
-        yield provider
-
-
-@pytest.fixture
-def sentry() -> Iterator[SentryServer]:
-    with SentryServer() as sentry:
-        yield sentry
-
-
-@pytest.fixture
 def deployment(redis_url: str, sqlite_url: str, provider: FakeProvider, sentry: SentryServer) -> Iterator[Deployment]:
     with Deployment(
         redis_url,
