@@ -1,6 +1,7 @@
 """What a turn shows, kept to the addresses that answers may point to. The journal keeps what the model said."""
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, TypeVar
 
 from chatkit.types import (
@@ -61,6 +62,10 @@ class OutputFilter:
             case _:
                 pass
         return (frame,)
+
+    def of_all(self, frames: Iterable[ThreadStreamEvent]) -> Iterable[ThreadStreamEvent]:
+        """The same of several, in order."""
+        return chain.from_iterable(map(self, frames))
 
     def _updated(self, frame: ThreadItemUpdatedEvent) -> Iterator[ThreadStreamEvent]:
         addresses, update = self._addresses, frame.update

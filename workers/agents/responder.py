@@ -200,16 +200,15 @@ async def _frames(
                 await _keep(event, turn, items)
                 continue
             turn.replaying = event.replayed
-            for made in await _frames_of(event, conversion, ids):
-                for frame in output(made):
-                    items.note(event.step, frame)
-                    yield frame
+            for frame in output.of_all(await _frames_of(event, conversion, ids)):
+                items.note(event.step, frame)
+                yield frame
         turn.replaying = False
-        for frame in await conversion.finish():
+        for frame in output.of_all(await conversion.finish()):
             yield frame
     except MaxTurnsExceeded:
         turn.replaying = False
-        for frame in await conversion.finish():  # what was begun ends properly before the last message
+        for frame in output.of_all(await conversion.finish()):  # what was begun ends properly before the last message
             yield frame
         raise
     except (InputGuardrailTripwireTriggered, OutputGuardrailTripwireTriggered) as error:

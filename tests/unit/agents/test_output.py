@@ -1,9 +1,11 @@
 """What of a turn reaches the screen: each frame that carries text, sources or images, kept to the allowed addresses."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from agents import Agent
+from agents.items import TResponseStreamEvent
 from chatkit.agents import AgentContext
 from chatkit.types import (
     Annotation,
@@ -13,6 +15,12 @@ from chatkit.types import (
     WorkflowTaskAdded,
 )
 from chatkit.widgets import DynamicWidgetRoot
+from openai.types.responses import (
+    ResponseOutputItemAddedEvent,
+    ResponseOutputItemDoneEvent,
+    ResponseReasoningItem,
+    ResponseReasoningSummaryTextDoneEvent,
+)
 
 from schemas.chatkit import (
     AssistantMessageContent,
@@ -100,6 +108,34 @@ def test_sources_and_thoughts_are_kept_to_the_list() -> None:
         )
     )
     assert "(image: map)" in thought.model_dump_json()
+
+
+class Musing(StepModel):
+    """Thinks of an image from elsewhere, and then says nothing: the workflow ends with the run."""
+
+    async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[TResponseStreamEvent]:
+        summary = [{"type": "summary_text", "text": EVIL}]
+        thought = ResponseReasoningItem.model_validate({"id": "rs_1", "type": "reasoning", "summary": summary})
+        at: dict[str, Any] = {"output_index": 0, "sequence_number": 0}
+        async for event in super().stream_response(*args, **kwargs):
+            if event.type == "response.created":
+                yield event
+                yield ResponseOutputItemAddedEvent(type="response.output_item.added", item=thought, **at)
+                yield ResponseReasoningSummaryTextDoneEvent(
+                    type="response.reasoning_summary_text.done", text=EVIL, item_id="rs_1", summary_index=0, **at
+                )
+                yield ResponseOutputItemDoneEvent(type="response.output_item.done", item=thought, **at)
+            elif event.type == "response.completed":
+                event.response.output[:] = [thought]
+                yield event
+
+
+async def test_a_thought_is_kept_to_the_list_until_its_workflow_has_ended() -> None:
+    agent: Agent[AgentContext[Any]] = Agent(name="Solo", model=Musing(words("")))
+    events = await answer(AgentResponder(Team((agent,)), addresses=STRICT), "hi")
+    shown_frames = [event.model_dump_json() for event in events]
+    assert any("(image: map)" in frame for frame in shown_frames)
+    assert not [frame for frame in shown_frames if "evil.example" in frame]
 
 
 def test_with_any_address_allowed_frames_pass_untouched() -> None:
