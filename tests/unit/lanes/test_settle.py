@@ -242,6 +242,8 @@ async def test_what_a_cancelled_event_has_shown_is_left_to_a_worker_to_store_wit
     [settled] = await deployment.lanes.settle([settlement(lease)])
     assert isinstance(settled, Settled)
     assert settled.state == state
+    history = await deployment.state.hget(f"{deployment.keys.tag_of(FIRST.lane)}event:{FIRST.event_id}", "history")
+    assert (history is not None) == (state == "waiting_retry"), "an attempt that failed is in the history"
     deployment.clock.turn(timedelta(seconds=1))
     begun = await deployment.begun(FIRST, "t2")
     assert begun.cancelled is CancelReason.USER

@@ -63,7 +63,7 @@ if cancel and waits and (queue ~= '' or cancel == 'rolled_back' or tonumber(numb
 elseif cancel then
   state, reason = 'cancelled', cancel
 end
-if ARGV[12] ~= '' and not cancel then
+if ARGV[12] ~= '' and state ~= 'cancelled' then
   local entry = '{"at":' .. string.format('%.0f', now_ms) .. ',"error":' .. ARGV[12] .. '}'
   history = history and (string.sub(history, 1, -2) .. ',' .. entry .. ']') or ('[' .. entry .. ']')
   redis.call('HSET', key, 'history', history)
