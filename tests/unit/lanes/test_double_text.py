@@ -47,6 +47,12 @@ async def test_a_message_is_rejected_while_a_turn_runs_or_waits_and_not_after(de
     assert not again.duplicate
 
 
+async def test_a_message_behind_a_rejected_one_of_its_batch_overtakes_nobody(deployment: Deployment) -> None:
+    await deployment.started(message())
+    answers = await deployment.lanes.accept([(message("reject"), QUEUE), (message(), QUEUE)])
+    assert [getattr(answer, "reason", "accepted") for answer in answers] == ["busy", "accepted"]
+
+
 async def test_what_needs_no_turn_makes_a_conversation_not_busy(deployment: Deployment) -> None:
     await deployment.started(event("e1", THREAD))
     assert isinstance(await accept(deployment, message("reject")), Accepted)

@@ -2,8 +2,9 @@
 --
 -- Promise: an event that is known gets its first acceptance again and changes nothing. A full lane or a full shard
 -- refuses; a refused id goes to the outbox, so that its `where` record expires. An event is refused as well when the one
--- before it in its batch and lane was, though there may be room by now: it would overtake. The head of a lane is woken by the
--- caller, and the alarm behind that wake-up is set here. Waking is idempotent: a duplicate of a waiting head wakes it.
+-- before it in its batch and lane was for want of room, though there may be some by now: it would overtake. The head of
+-- a lane is woken by the caller, and the alarm behind that wake-up is set here. Waking is idempotent: a duplicate of a
+-- waiting head wakes it.
 -- A turn that meets others of its user in its lane: `reject` refuses it while one runs or waits; `interrupt` and `rollback`
 -- stop all of them, in the same instant, and it is the next to run (what needs no turn stays, and keeps its place). `steer`
 -- waits to join the one that runs. Turns of another user are not in its way: whose the thread is, its worker knows.
@@ -19,6 +20,7 @@
 --@include frames.lua
 --@include ending.lua
 --@include stopping.lua
+local REJECTED_MS = 10000  -- how long the rest of a batch may find out that it overtakes nobody
 local tag, id, lane = KEYS[1], ARGV[2], ARGV[3]
 local key, waiting = tag .. 'event:' .. id, tag .. 'lane:' .. lane
 
@@ -29,7 +31,7 @@ if known[1] then
 end
 
 local now_ms = math.floor(now_us(ARGV[1]) / 1000)
-local before = ARGV[4] == '' or redis.call('EXISTS', tag .. 'event:' .. ARGV[4]) == 1
+local before = ARGV[4] == '' or redis.call('EXISTS', tag .. 'event:' .. ARGV[4], tag .. 'rejected:' .. ARGV[4]) > 0
 local mode, busy = ARGV[18], nil
 local stops = mode == 'interrupt' or mode == 'rollback'
 if stops or mode == 'reject' then
@@ -40,6 +42,7 @@ if stops or mode == 'reject' then
       busy[#busy + 1] = other
       if mode == 'reject' then
         redis.call('ZADD', tag .. 'ended', now_ms, id)
+        redis.call('SET', tag .. 'rejected:' .. id, other, 'PX', REJECTED_MS)
         return { 'busy', other }
       end
     end
