@@ -63,8 +63,8 @@ class StandingLanes(LaneViews):
         for tag in self._tags:
             pipeline.zrange(f"{tag}open", 0, LOOKED_AT - 1, withscores=True)
         pipeline.time()
-        *shards, (seconds, _) = await pipeline.execute()
-        now_ms = seconds * 1000 if self._clock is None else self._clock() / 1000
+        *shards, (seconds, microseconds) = await pipeline.execute()
+        now_ms = seconds * 1000 + microseconds / 1000 if self._clock is None else self._clock() / 1000
         until = now_ms - older.total_seconds() * 1000
         pipeline = pipeline_of(self._state)
         ages: list[float] = []
