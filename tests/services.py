@@ -116,20 +116,34 @@ def postgres_reachable() -> bool:
 
 
 @contextmanager
-def postgres_database(template: str = "template1") -> Iterator[str]:
-    """A fresh database, dropped at the end; the SQLAlchemy URL of it. `template` is copied; nobody may be in it."""
+def postgres_database() -> Iterator[str]:
+    """A fresh database, dropped at the end; the SQLAlchemy URL of it."""
     name = f"test_{uuid.uuid4().hex[:12]}"
+    _in_postgres(POSTGRES_ADMIN_URL, f"CREATE DATABASE {name}")
+    try:
+        _in_postgres(POSTGRES_ADMIN_URL, f"ALTER DATABASE {name} SET synchronous_commit TO off")  # it is never killed
+        yield POSTGRES_ADMIN_URL.replace("postgresql://", "postgresql+asyncpg://").rpartition("/")[0] + f"/{name}"
+    finally:
+        _in_postgres(POSTGRES_ADMIN_URL, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
-    async def execute(statement: str) -> None:
-        connection = await asyncpg.connect(POSTGRES_ADMIN_URL, timeout=10)
+
+def empty_tables(url: str) -> None:
+    """Delete all rows of a PostgreSQL database but its version."""
+    _in_postgres(
+        url.replace("+asyncpg", ""),
+        """DO $$ DECLARE one text; BEGIN
+             SET LOCAL lock_timeout TO '10s';
+             FOR one IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'
+             LOOP EXECUTE format('DELETE FROM %I', one); END LOOP; END $$""",
+    )
+
+
+def _in_postgres(url: str, statement: str) -> None:
+    async def execute() -> None:
+        connection = await asyncpg.connect(url, timeout=10)
         try:
             await connection.execute(statement)
         finally:
             await connection.close()
 
-    asyncio.run(execute(f"CREATE DATABASE {name} TEMPLATE {template}"))
-    try:
-        asyncio.run(execute(f"ALTER DATABASE {name} SET synchronous_commit TO off"))  # the server is never killed
-        yield POSTGRES_ADMIN_URL.replace("postgresql://", "postgresql+asyncpg://").rpartition("/")[0] + f"/{name}"
-    finally:
-        asyncio.run(execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+    asyncio.run(execute())

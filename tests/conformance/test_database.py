@@ -80,15 +80,16 @@ async def test_a_database_without_tables_cannot_be_used(empty: Database) -> None
     ],
 )
 async def test_tables_that_are_behind_this_version_cannot_be_used(
-    database: Database, statement: str, usable: bool
+    empty: Database, statement: str, usable: bool
 ) -> None:
-    await database.ping()
-    await database.write(lambda connection: connection.execute(text(statement)).close())
+    await empty.upgrade()
+    await empty.ping()
+    await empty.write(lambda connection: connection.execute(text(statement)).close())
     if usable:
-        await database.ping()
+        await empty.ping()
     else:
         with pytest.raises(DatabaseError):
-            await database.ping()
+            await empty.ping()
 
 
 async def test_a_failed_transaction_leaves_nothing(database: Database) -> None:
@@ -171,7 +172,7 @@ async def test_a_file_that_is_no_database_cannot_be_used(sqlite_url: str) -> Non
     await database.close()
 
 
-async def test_the_tables_can_be_taken_back(database: Database) -> None:
+async def test_the_tables_can_be_taken_back(empty: Database) -> None:
     from alembic import command
 
     from workers.chat.database import migrations
@@ -180,4 +181,5 @@ async def test_the_tables_can_be_taken_back(database: Database) -> None:
         command.downgrade(migrations(connection), "base")
         return inspect(connection).get_table_names()
 
-    assert await database.write(back) == ["alembic_version"]
+    await empty.upgrade()
+    assert await empty.write(back) == ["alembic_version"]

@@ -213,8 +213,19 @@ def test_an_event_that_two_workers_have_with_the_provider_counts_once() -> None:
     assert "at most 1 events" in finding(clean_run(), 7).looked_at
 
 
+def test_a_refused_write_shows_that_a_stale_worker_has_tried() -> None:
+    assert finding(clean_run().drop(Injected), 4).verdict is Verdict.PASS
+
+
 def test_without_an_occasion_nothing_is_claimed() -> None:
-    run = clean_run().drop(CancelAnswer).drop(Redrive).drop(Injected).drop(Case, lambda case: case.phase == "alone")
+    run = (
+        clean_run()
+        .change(Remains, fenced=0)
+        .drop(CancelAnswer)
+        .drop(Redrive)
+        .drop(Injected)
+        .drop(Case, lambda case: case.phase == "alone")
+    )
     run.drop(Publication, lambda one: one.event_id in ("evt_0", "evt_1", "evt_2", "evt_3"))
     verdicts = {one.number: one.verdict for one in check(run.records)}
     assert [number for number, verdict in verdicts.items() if verdict is Verdict.NOT_TESTED] == [4, 10, 11, 12]

@@ -66,9 +66,12 @@ def stale_refused(evidence: Evidence) -> Finding:
     stale = [fault for fault in evidence.injected if fault.kind in MAKES_STALE and fault.hit]
     tried = sum(_was_taken_over(evidence, fault.at, fault.target) for fault in stale)
     fenced = evidence.remains.fenced
-    violations = [f"{tried} stale workers lost a turn to another one, and no write was refused"] if not fenced else []
+    violations = []
+    if tried and not fenced:
+        violations.append(f"{tried} stale workers lost a turn to another one, and no write was refused")
     looked_at = f"{len(stale)} workers made stale, {fenced} writes refused"
-    return Finding(4, "a stale worker's writes are refused", looked_at, violations if tried else [], tried > 0)
+    was_tested = tried > 0 or fenced > 0  # who was refused has tried
+    return Finding(4, "a stale worker's writes are refused", looked_at, violations, was_tested)
 
 
 def _was_taken_over(evidence: Evidence, at: float, worker: str) -> bool:
