@@ -84,6 +84,13 @@ SWEEPER = "chatkit-sweeper"
 """Its monitor in Sentry, made by its first check-in."""
 
 CANCEL_AGAIN_SECONDS = 0.5
+CONNECTIONS = 64
+"""To the state, of a worker."""
+
+GATEWAY_CONNECTIONS = 4
+"""The same of a gateway, however many clients it has: two that listen (to frames, to revocations) and two that ask. The
+one to a broker on Redis is the fifth."""
+
 QUARANTINE_MARGIN = timedelta(seconds=30)
 """What a run in quarantine may take beyond its turn: storing, waiting for the limits."""
 
@@ -154,11 +161,20 @@ class GatewayParts:
 
 
 @asynccontextmanager
-async def open_core(settings: Settings, app: Any) -> AsyncIterator[Core]:
-    """Connect to the state and the database. `app` is the Celery app that wake-ups are sent with."""
+async def open_core(
+    settings: Settings, app: Any, *, name: str = "chatkit-worker", connections: int = CONNECTIONS
+) -> AsyncIterator[Core]:
+    """Connect to the state and the database.
+
+    Args:
+        settings: of the deployment.
+        app: the Celery app that wake-ups are sent with.
+        name: what Redis calls the connections, with `worker_name` behind it.
+        connections: to the state, at most.
+    """
     plugins, router = load_plugins(settings.plugins), router_of(settings)
     async with AsyncExitStack() as stack:
-        state = connect(settings.state_url)
+        state = connect(settings.state_url, max_connections=connections, name=f"{name}:{worker_name()}")
         stack.push_async_callback(state.aclose)
         lanes = lanes_of(settings, state, owner=worker_name())
         with unreachable("CHATKIT_STATE_URL", "is Redis up?", *STATE_ERRORS):

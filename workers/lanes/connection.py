@@ -26,12 +26,13 @@ HEALTH_SECONDS = 15
 CLUSTER_SUFFIX = "+cluster"
 
 
-def connect(url: str, *, max_connections: int = 64) -> State:
+def connect(url: str, *, max_connections: int = 64, name: str | None = None) -> State:
     """A client that connects when it is first used.
 
     Args:
         url: `redis://`, `rediss://`, `redis+cluster://` or `rediss+cluster://`.
         max_connections: of the pool, whose users then wait; of a cluster, per node, without waiting.
+        name: what Redis calls the connections (`CLIENT LIST`).
     """
     scheme, _, rest = url.partition("://")
     if scheme.endswith(CLUSTER_SUFFIX):
@@ -42,6 +43,7 @@ def connect(url: str, *, max_connections: int = 64) -> State:
             socket_connect_timeout=SOCKET_SECONDS,
             socket_keepalive=True,
             health_check_interval=HEALTH_SECONDS,
+            client_name=name,
         )
     pool = WaryPool.from_url(
         url,
@@ -51,6 +53,7 @@ def connect(url: str, *, max_connections: int = 64) -> State:
         socket_connect_timeout=SOCKET_SECONDS,
         socket_keepalive=True,
         health_check_interval=HEALTH_SECONDS,
+        client_name=name,
         # Every script is idempotent, so what a lost connection leaves open is asked again.
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), 3),
     )
