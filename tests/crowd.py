@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
-AT_ONCE = 50
+AT_ONCE = 20
 """Connections that are being opened."""
 
 Sent = Callable[[str, bytes], float]

@@ -18,7 +18,7 @@ SOCKET_SECONDS = 3.0
 """Longest wait for a connection, and for a reply: after it, a half-open connection is found out."""
 
 POOL_SECONDS = 5.0
-"""Longest wait for a free connection of the pool."""
+"""Longest wait for a free connection of a large pool."""
 
 HEALTH_SECONDS = 15
 """A connection idle for longer is pinged before it is used: a half-open one shows at no other time."""
@@ -26,12 +26,15 @@ HEALTH_SECONDS = 15
 CLUSTER_SUFFIX = "+cluster"
 
 
-def connect(url: str, *, max_connections: int = 64, name: str | None = None) -> State:
+def connect(
+    url: str, *, max_connections: int = 64, pool_seconds: float = POOL_SECONDS, name: str | None = None
+) -> State:
     """A client that connects when it is first used.
 
     Args:
         url: `redis://`, `rediss://`, `redis+cluster://` or `rediss+cluster://`.
         max_connections: of the pool, whose users then wait; of a cluster, per node, without waiting.
+        pool_seconds: longest wait for one of them.
         name: what Redis calls the connections (`CLIENT LIST`).
     """
     scheme, _, rest = url.partition("://")
@@ -48,7 +51,7 @@ def connect(url: str, *, max_connections: int = 64, name: str | None = None) -> 
     pool = WaryPool.from_url(
         url,
         max_connections=max_connections,
-        timeout=POOL_SECONDS,
+        timeout=pool_seconds,
         socket_timeout=SOCKET_SECONDS,
         socket_connect_timeout=SOCKET_SECONDS,
         socket_keepalive=True,
