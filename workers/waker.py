@@ -94,7 +94,7 @@ class CeleryWaker:
         try:
             with self._app.producer_or_acquire() as producer:
                 self._prove(producer)
-                self._spare(producer.channel)
+                self._spare(producer)
                 try:
                     self._send_with(producer, wakes)
                 except Exception:
@@ -118,11 +118,11 @@ class CeleryWaker:
             log.info("broker_connection_given_up", extra={"error": type(error).__name__})
             producer.connection.collect()  # sending makes it anew
 
-    def _spare(self, channel: Any) -> None:
+    def _spare(self, producer: Any) -> None:
         """Close the second connection of a channel of kombu's on Redis: it has been pinged, and is for consumers."""
-        if channel is not self._spared and channel.connection.driver_type == "redis":
-            channel.async_pool.disconnect()
-            self._spared = channel
+        if producer.connection.transport.driver_type == "redis" and producer.channel is not self._spared:
+            producer.channel.async_pool.disconnect()
+            self._spared = producer.channel
 
     def _send_with(self, producer: Any, wakes: Sequence[Wake]) -> None:
         for wake in wakes:
