@@ -27,8 +27,15 @@ def with_trace(event: Event, traceparent: str) -> Event:
     return event if event.traceparent is not None else event.model_copy(update={HEADER: traceparent})
 
 
+def origin_of(event_id: str, traceparent: str | None) -> str:
+    """Where in its trace everything hangs that is done for an event: the place that it came with, else one that follows
+    from its id, so that every process names the same."""
+    if traceparent is not None:
+        return traceparent
+    digest = hashlib.sha256(event_id.encode()).hexdigest()
+    return f"00-{digest[:32]}-{digest[32:48]}-01"
+
+
 def trace_of(event: Event) -> str:
     """The id of the event's trace, 32 hexadecimal digits: of its publisher's, else one that follows from its id."""
-    if event.traceparent is not None:
-        return event.traceparent.split("-")[1]
-    return hashlib.sha256(event.event_id.encode()).hexdigest()[:32]
+    return origin_of(event.event_id, event.traceparent).split("-")[1]

@@ -16,6 +16,7 @@ from workers.pool import current_load, current_loop, on_loop_start, on_loop_stop
 from workers.routing import QUEUE_INTERACTIVE
 from workers.runtime import WorkerProcess
 from workers.settings import Settings, load_settings
+from workers.telemetry.otlp import end_tracing, init_tracing
 from workers.telemetry.sentry import init_sentry
 from workers.telemetry.worker import install as install_telemetry
 from workers.tls import tls_options
@@ -55,10 +56,14 @@ def make_app(settings: Settings) -> Celery:
     install_ingest(app, loop_of=running_loop, admission_of=lambda: worker.runtime.admission)
     on_loop_start(worker.open)
     on_loop_stop(worker.close)
-    install_telemetry(
-        level=settings.log_level, start_sentry=partial(init_sentry, role="worker", **settings.sentry_options)
-    )
+    install_telemetry(level=settings.log_level, start=partial(start_telemetry, settings), end=end_tracing)
     return app
+
+
+def start_telemetry(settings: Settings) -> None:
+    """What a worker tells of itself to others, where that is wanted."""
+    init_sentry(role="worker", **settings.sentry_options)
+    init_tracing(role="worker", **settings.tracing_options)
 
 
 def running_loop() -> asyncio.AbstractEventLoop:

@@ -15,12 +15,13 @@ DELIVERY_LIMIT = 20
 """How often RabbitMQ hands out a message that kills its consumer before it drops it (3.10 has no default)."""
 
 
-def sending_app(settings: Settings) -> Celery:
-    """An app that sends wake-ups and runs nothing, for processes that are no workers."""
+def sending_app(settings: Settings, *, name: str | None = None) -> Celery:
+    """An app that sends wake-ups and runs nothing, for processes that are no workers. `name`: what Redis calls its
+    connections."""
     app = Celery("chatkit-sender", set_as_current=False)
     app.conf.update(
         broker_url=settings.broker_url,
-        broker_transport_options=transport_options(settings),
+        broker_transport_options=transport_options(settings, name),
         broker_use_ssl=tls_options(settings.broker_url),
         task_serializer="json",
         task_ignore_result=True,
@@ -51,7 +52,7 @@ def queues(settings: Settings) -> list[Queue]:
     ]
 
 
-def transport_options(settings: Settings) -> dict[str, Any]:
+def transport_options(settings: Settings, name: str | None = None) -> dict[str, Any]:
     """Bounded waits on the broker's connections. kombu's defaults wait for ever on a dead one.
 
     On AMQP heartbeats (`broker_heartbeat`) do it, and py-amqp's TCP_USER_TIMEOUT of a second for what is sent."""
@@ -66,4 +67,5 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         "socket_connect_timeout": 3,
         "socket_keepalive": True,
         "health_check_interval": 2,
+        "client_name": name,
     }

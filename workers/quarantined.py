@@ -18,6 +18,7 @@ from workers.runner import context_of
 from workers.runtime import open_core, told_metrics, turn_runtime
 from workers.settings import load_settings
 from workers.telemetry.logging import configure_logging
+from workers.telemetry.otlp import init_tracing
 from workers.telemetry.sentry import init_sentry
 
 
@@ -37,6 +38,7 @@ async def serve(answers: int) -> None:
     settings = load_settings()
     configure_logging(settings.log_level)
     init_sentry(role="quarantine", **settings.sentry_options)
+    init_tracing(role="quarantine", **settings.tracing_options)
     lines: asyncio.Queue[bytes] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     with closing(sending_app(settings)) as app:

@@ -19,8 +19,9 @@ from schemas.outcome import (
     Outcome,
     Released,
     ReleaseReason,
+    Retry,
 )
-from schemas.traces import trace_of
+from schemas.traces import origin_of, trace_of
 from workers import failpoints
 from workers.cancellation import take_cancellation
 from workers.clock import utc_now
@@ -36,6 +37,7 @@ from workers.lanes.ports import Waker
 from workers.lanes.records import Begun, NotBegun, Settled, Settlement, SettleRefused, Start
 from workers.policies.delivery import Delivery, LastLook, StopSignal
 from workers.settle import Settler
+from workers.telemetry import spans
 from workers.telemetry.context import run_context
 from workers.telemetry.metrics import LIMIT, QUEUE, Metrics
 
@@ -109,7 +111,9 @@ class EventRunner:
             return await asyncio.shield(self._bury(self._settler.unreadable(begun, error, utc_now())))
         self._observe_wait(delivery)
         with context_of(delivery):
-            return await self._run(delivery, over_time)
+            verdict = await self._run(delivery, over_time)
+            _tell_span(verdict)
+            return verdict
 
     async def _run(self, delivery: Delivery, over_time: Callable[[], bool]) -> Verdict:
         try:
@@ -127,6 +131,9 @@ class EventRunner:
         if delivery.waited is not None and delivery.event.needs_turn:
             stage = QUEUE if delivery.waited.parked is None else LIMIT
             self._metrics.turn_seconds.labels(stage).observe(delivery.waited.seconds)
+            event = delivery.event
+            said: spans.Attributes = {spans.EVENT_ID: event.event_id, spans.ATTEMPT: delivery.attempt}
+            spans.past(stage, origin_of(event.event_id, event.traceparent), delivery.waited.seconds, said)
 
     async def _under_lease(self, delivery: Delivery) -> Outcome:
         """The policies and the handler, stopped when the lease is lost or the user cancels."""
@@ -216,6 +223,20 @@ class EventRunner:
             event_id, name = delivery.lease.event_id, type(error).__name__
             log.warning("answer_not_taken_back", extra={"event_id": event_id, "error": name})
             return LastLook()
+
+
+def _tell_span(verdict: Verdict) -> None:
+    """How the run ended, on its span. Every reason is one of a closed set."""
+    span = spans.current()
+    match verdict:
+        case Done():
+            span.set({spans.OUTCOME: "done"})
+        case NothingToDo(why):
+            span.set({spans.OUTCOME: "nothing", spans.REASON: why})
+        case _:
+            span.set({spans.OUTCOME: type(verdict).__name__.lower(), spans.REASON: str(verdict.reason)})
+    if isinstance(verdict, DeadLettered | Retry):
+        span.fail(verdict.error.kind if verdict.error is not None else str(verdict.reason))
 
 
 def context_of(delivery: Delivery) -> AbstractContextManager[None]:

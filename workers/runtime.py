@@ -36,7 +36,7 @@ from workers.ingest.ingress import Ingress, connect_ingress
 from workers.ingest.intake import Intake
 from workers.ingest.rounds import LightRounds
 from workers.lanes.check_ins import CheckIns
-from workers.lanes.connection import STATE_ERRORS, State, connect
+from workers.lanes.connection import POOL_SECONDS, STATE_ERRORS, State, connect
 from workers.lanes.deployment import keys_of, lanes_of
 from workers.lanes.figures import Figures, Load, Teller
 from workers.lanes.keeper import LeaseKeeper
@@ -84,6 +84,16 @@ SWEEPER = "chatkit-sweeper"
 """Its monitor in Sentry, made by its first check-in."""
 
 CANCEL_AGAIN_SECONDS = 0.5
+CONNECTIONS = 64
+"""To the state, of a worker."""
+
+GATEWAY_CONNECTIONS = 4
+"""The same of a gateway, however many clients it has: two that listen (to frames, to revocations) and two that ask. The
+one to a broker on Redis is the fifth."""
+
+GATEWAY_POOL_SECONDS = 15.0
+"""How long a request may wait for one of them: after a restart, all clients of a gateway come back within a second."""
+
 QUARANTINE_MARGIN = timedelta(seconds=30)
 """What a run in quarantine may take beyond its turn: storing, waiting for the limits."""
 
@@ -154,11 +164,31 @@ class GatewayParts:
 
 
 @asynccontextmanager
-async def open_core(settings: Settings, app: Any) -> AsyncIterator[Core]:
-    """Connect to the state and the database. `app` is the Celery app that wake-ups are sent with."""
+async def open_core(
+    settings: Settings,
+    app: Any,
+    *,
+    name: str = "chatkit-worker",
+    connections: int = CONNECTIONS,
+    pool_seconds: float = POOL_SECONDS,
+) -> AsyncIterator[Core]:
+    """Connect to the state and the database.
+
+    Args:
+        settings: of the deployment.
+        app: the Celery app that wake-ups are sent with.
+        name: what Redis calls the connections, with `worker_name` behind it.
+        connections: to the state, at most.
+        pool_seconds: longest wait for one of them.
+    """
     plugins, router = load_plugins(settings.plugins), router_of(settings)
     async with AsyncExitStack() as stack:
-        state = connect(settings.state_url)
+        state = connect(
+            settings.state_url,
+            max_connections=connections,
+            pool_seconds=pool_seconds,
+            name=f"{name}:{worker_name()}",
+        )
         stack.push_async_callback(state.aclose)
         lanes = lanes_of(settings, state, owner=worker_name())
         with unreachable("CHATKIT_STATE_URL", "is Redis up?", *STATE_ERRORS):

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from fnmatch import filter as filter_names
 from functools import cache
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -51,6 +52,7 @@ DOMAIN = r"(\*|(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*)"
 DOMAINS = rf"^\s*({DOMAIN}(\s*,\s*{DOMAIN})*)?\s*$"
 DOMAINS_FORM = "names of servers with commas (`cdn.example.com, *.example.org`), or `*` for any"
 NAME_FORM = "1 to 64 letters, digits, dots, dashes or underscores"
+OTLP_PACKAGES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
 MAX_SHOWN = 40
 """Characters of a wrong value that its error line repeats."""
 
@@ -156,6 +158,10 @@ class Settings(BaseSettings):
         default=None, validation_alias=AliasChoices("SENTRY_DSN")
     )
 
+    otlp_endpoint: Annotated[str | None, Accepts(HTTPS_FORM)] = Field(
+        default=None, validation_alias=AliasChoices("CHATKIT_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    )
+
     @field_validator("broker_url", "state_url", "database_url")
     @classmethod
     def _readable(cls, value: str) -> str:
@@ -166,7 +172,7 @@ class Settings(BaseSettings):
             raise ValueError("its host and port cannot be read (a password may have to be percent-encoded)") from None
         return value
 
-    @field_validator("openai_base_url", "sentry_dsn", "public_url")
+    @field_validator("openai_base_url", "sentry_dsn", "public_url", "otlp_endpoint")
     @classmethod
     def _encrypted(cls, value: Any) -> Any:
         """What goes there is conversations, errors and tokens."""
@@ -177,6 +183,19 @@ class Settings(BaseSettings):
             safe = False
         if not safe:
             raise ValueError("outside of this machine only HTTPS is taken")
+        return value
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _with_its_packages(cls, value: str | None) -> str | None:
+        """An extra: most deployments export nothing."""
+        if value is not None:
+            try:
+                missing = not all(map(find_spec, OTLP_PACKAGES))
+            except ModuleNotFoundError:
+                missing = True
+            if missing:
+                raise ValueError("the extra `otel` is not installed (pip install 'chatkit-workers[otel]'); with it")
         return value
 
     @field_validator("double_text")
@@ -287,6 +306,11 @@ class Settings(BaseSettings):
         """For `init_sentry`."""
         dsn = self.sentry_dsn.get_secret_value() if self.sentry_dsn else None
         return {"dsn": dsn, "environment": self.environment, "traces": self.sentry_traces}
+
+    @property
+    def tracing_options(self) -> dict[str, Any]:
+        """For `init_tracing`."""
+        return {"endpoint": self.otlp_endpoint, "environment": self.environment}
 
     @property
     def scripted(self) -> bool:

@@ -44,6 +44,7 @@ class CeleryWaker:
         self._waiting: set[asyncio.Future[None]] = set()
         self._unsent: dict[str, Wake] = {}
         self._proven_until = 0.0
+        self._spared: Any = None
         self._again: asyncio.Task[None] | None = None
 
     async def wake(self, wakes: Sequence[Wake]) -> None:
@@ -93,6 +94,7 @@ class CeleryWaker:
         try:
             with self._app.producer_or_acquire() as producer:
                 self._prove(producer)
+                self._spare(producer)
                 try:
                     self._send_with(producer, wakes)
                 except Exception:
@@ -115,6 +117,12 @@ class CeleryWaker:
         except Exception as error:  # noqa: BLE001  # any broker's error
             log.info("broker_connection_given_up", extra={"error": type(error).__name__})
             producer.connection.collect()  # sending makes it anew
+
+    def _spare(self, producer: Any) -> None:
+        """Close the second connection of a channel of kombu's on Redis: it has been pinged, and is for consumers."""
+        if producer.connection.transport.driver_type == "redis" and producer.channel is not self._spared:
+            producer.channel.async_pool.disconnect()
+            self._spared = producer.channel
 
     def _send_with(self, producer: Any, wakes: Sequence[Wake]) -> None:
         for wake in wakes:

@@ -1,10 +1,21 @@
-"""`python -m tests.bench [a] … [i] [--smoke]`: print each benchmark's table. Never fails on a time."""
+"""`python -m tests.bench [a] … [k] [--smoke]`: print each benchmark's table. Never fails on a time."""
 
 import argparse
 import os
 import platform
 
-from tests.bench import backlog, durability, fairness, first_frame, in_flight, light_events, parked, sessions, turn_cpu
+from tests.bench import (
+    backlog,
+    durability,
+    fairness,
+    first_frame,
+    in_flight,
+    light_events,
+    open_streams,
+    parked,
+    sessions,
+    turn_cpu,
+)
 from tests.bench.sizes import FULL, SMOKE
 from tests.bench.table import show
 
@@ -18,6 +29,7 @@ BENCHMARKS = {
     "g": fairness.run,
     "h": durability.run,
     "i": sessions.run,
+    "k": open_streams.run,
 }
 
 
@@ -27,7 +39,7 @@ def main() -> None:
         "which",
         nargs="*",
         help="a light events, b turns in flight, c first frame, d CPU, e backlog, f parked, g fairness, h durability, "
-        "i sessions",
+        "i sessions, k open streams",
     )
     parser.add_argument("--smoke", action="store_true", help="tiny numbers: does it still run?")
     asked = parser.parse_args()

@@ -22,6 +22,9 @@ class Sizes:
     parked: int = 100_000
     sessions: int = 100_000
     flood: int = 5_000
+    clients: int = 1_000
+    followed_turns: int = 50
+    frames_each: int = 40
 
 
 FULL = Sizes()
@@ -38,4 +41,7 @@ SMOKE = Sizes(
     parked=2_000,
     sessions=500,
     flood=200,
+    clients=40,
+    followed_turns=10,
+    frames_each=4,
 )

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -131,6 +132,15 @@ def cpu_seconds(pid: int) -> float:
     """CPU time that one process has used, user and system."""
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)
+
+
+def pid_of(address: str) -> int:
+    """The process that serves an address: one of this one's children."""
+    port = urlsplit(address).port
+    for child in psutil.Process().children(recursive=True):
+        if any(it.laddr.port == port and it.status == "LISTEN" for it in child.net_connections("tcp")):
+            return child.pid
+    raise LookupError(f"nobody serves {address}")
 
 
 def until(stack: Stack, question: Callable[[Lanes], Awaitable[bool]], within: float) -> None:

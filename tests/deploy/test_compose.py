@@ -16,6 +16,7 @@ FILLED = example("env.example") | {
     "CHATKIT_SIGNING_KEYS": '{"k1": "' + "A" * 43 + '="}',
     "OPENAI_API_KEY": "",
     "SENTRY_DSN": "",
+    "CHATKIT_OTLP_ENDPOINT": "",
 }
 
 

@@ -1,10 +1,12 @@
 """`doctor` and `db upgrade` against real servers, right and wrong."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.backend_server import backend_server
 from tests.cli_process import Finished, cli, settings
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -116,3 +118,39 @@ async def test_a_file_that_is_no_database_is_told_so(tmp_path: Path) -> None:
     finished = await cli("db", "upgrade", env=settings(database_url=f"sqlite+aiosqlite:///{tmp_path / 'junk.db'}"))
     assert finished.code == 1
     assert "file is not a database" in finished.err
+
+
+@pytest.mark.redis
+async def test_each_service_is_told_by_its_name_with_a_remedy_and_without_its_secret(
+    redis_url: str, sqlite_url: str, free_port: int, tmp_path: Path
+) -> None:
+    def service(**kind: Any) -> dict[str, Any]:
+        return {"description": "One of ours.", "tenants": ["*"], **kind}
+
+    async with backend_server() as server:
+        backends = {
+            "there": service(http={"url": f"{server.url}/orders", "headers_from": {"X-Key": "SHOP_TOKEN"}}),
+            "away": service(http={"url": f"http://127.0.0.1:{free_port}/orders"}),
+            "poor": service(http={"url": f"{server.url}/orders", "headers_from": {"X-Key": "NOT_SET"}}),
+            "lost": service(openapi={"document": str(tmp_path / "none.json"), "operation": "find"}),
+            "deaf": service(mcp={"command": ["false"], "tools": ["find"]}),
+            "billing": service(task={"name": "billing.refund", "queue": "billing"}),
+        }
+        environment = settings(
+            broker_url=redis_url, state_url=redis_url, database_url=sqlite_url, backends=json.dumps(backends)
+        )
+        finished = await cli("doctor", "--json", env=environment | {"SHOP_TOKEN": "hunter2"})
+        assert server.received == [], "nothing is called"
+    said = {text.partition(":")[0]: (level, text) for level, text in findings(finished, "backends")}
+    assert {name: level for name, (level, _) in said.items()} == {
+        "there": "ok",
+        "billing": "ok",
+        "away": "fail",
+        "poor": "fail",
+        "lost": "fail",
+        "deaf": "fail",
+    }
+    assert "connection refused" in said["away"][1]
+    assert "NOT_SET is not set" in said["poor"][1]
+    assert all(record["remedy"] for record in finished.records if record["level"] == "fail")
+    assert "hunter2" not in finished.out + finished.err

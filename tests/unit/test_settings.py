@@ -57,6 +57,7 @@ NO_FILE = "No such file or directory"
                 ("OPENAI_BASE_URL", "http://models.internal:8000/v1", ""),
                 ("OPENAI_BASE_URL", "http://127.0.0.1.evil.example/v1", ""),
                 ("SENTRY_DSN", "http://key@sentry.internal/1", ""),
+                ("CHATKIT_OTLP_ENDPOINT", "http://collector.internal:4318", ""),
                 ("CHATKIT_PUBLIC_URL", "http://chat.example", ", without a path"),
             ]
         ],
@@ -200,3 +201,13 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
 def test_plain_http_is_for_this_machine(environment: pytest.MonkeyPatch, url: str) -> None:
     environment.setenv("OPENAI_BASE_URL", url)
     assert load_settings().openai_base_url == url
+
+
+def test_an_endpoint_without_the_packages_of_its_extra_stops_the_start_by_naming_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
+    assert load_settings().otlp_endpoint == "http://127.0.0.1:4318"
+    monkeypatch.setattr("workers.settings.find_spec", lambda _: None)
+    with pytest.raises(SettingsError, match=r"^CHATKIT_OTLP_ENDPOINT: the extra `otel` is not installed .*\[otel\]"):
+        load_settings()

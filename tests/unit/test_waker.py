@@ -21,11 +21,17 @@ class Broker:
         self.away = False
         self.sent: list[str] = []
         self.collected = 0
+        self.spared = 0
+        self.channel = SimpleNamespace(async_pool=SimpleNamespace(disconnect=self.spare))
 
     @contextmanager
     def producer_or_acquire(self) -> Iterator[Any]:
         transport = SimpleNamespace(driver_type="redis")
-        yield SimpleNamespace(connection=SimpleNamespace(collect=self.collect, transport=transport))
+        connection = SimpleNamespace(collect=self.collect, transport=transport)
+        yield SimpleNamespace(connection=connection, channel=self.channel)
+
+    def spare(self) -> None:
+        self.spared += 1
 
     def collect(self) -> None:
         self.collected += 1
@@ -57,6 +63,7 @@ async def test_wake_ups_are_sent_in_order(broker: Broker, waker: CeleryWaker) ->
     await waker.wake([wake("1"), wake("2")])
     await waker.wake([wake("3")])
     assert broker.sent == ["1", "2", "3"]
+    assert broker.spared == 1, "each channel once"
 
 
 async def test_what_cannot_be_sent_is_sent_when_the_broker_is_back_once_for_each_lane(

@@ -18,6 +18,7 @@ from schemas.chatkit import ThreadMetadata
 from workers.agents.feed import CURRENT_CALL, CURRENT_FEED, ToolCall, ToolEvent, TurnFeed
 from workers.agents.ports import Turn
 from workers.agents.steps import ToolStep, begun_step, tool_step
+from workers.telemetry.spans import span
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,8 @@ class _DurableCall:
     async def _live(self, invoke: Invoke, arguments: str) -> Any:
         token = CURRENT_CALL.set(self._call)
         try:
-            with self._turn.id_scope(self._step):
+            tool = {"gen_ai.tool.name": self._tool_context.tool_name}
+            with self._turn.id_scope(self._step), span("tool", attributes=tool):
                 return await invoke(self._tool_context, arguments)
         finally:
             CURRENT_CALL.reset(token)

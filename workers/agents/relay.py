@@ -17,11 +17,18 @@ from workers.agents.feed import CURRENT_FEED, ModelEvent, ToolEvent, TurnFeed
 from workers.agents.steering import joined, recalled
 from workers.agents.steps import ResponseStep, fingerprint, response_step, steps_from
 from workers.failpoints import FailPoint
+from workers.telemetry.spans import Kind, begin, span
 
 log = logging.getLogger(__name__)
 
 Ask = Callable[[str | list[TResponseInputItem]], AsyncIterator[TResponseStreamEvent]]
 """Asks the model with this input."""
+
+CALL = "model"
+"""Name of the spans of calls."""
+
+# the names that OpenTelemetry has for these
+MODEL, READ, WROTE = "gen_ai.request.model", "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"
 
 SHOWN = frozenset(
     {
@@ -59,7 +66,10 @@ class RelayedModel(Model):
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
         if (feed := CURRENT_FEED.get()) is not None:  # of a run that a tool has started
             await feed.next_call()
-        return await self._model.get_response(*args, **kwargs)
+        with span(CALL, kind=Kind.CLIENT, attributes={MODEL: self._name}) as call:
+            answer = await self._model.get_response(*args, **kwargs)
+            call.set({READ: answer.usage.input_tokens, WROTE: answer.usage.output_tokens})
+        return answer
 
     async def stream_response(
         self,
@@ -84,12 +94,17 @@ class RelayedModel(Model):
         else:
             feed.next_response()
             kept = _kept(feed, await recalled(feed, input), tools, handoffs)
-            events = _relayed(feed, ask, input) if kept is None else _replayed(feed, kept)
+            events = _relayed(feed, ask, input, self._name) if kept is None else _replayed(feed, kept)
         try:
             async for event in events:
                 yield event
         finally:
             await _close(events)
+
+    @property
+    def _name(self) -> str:
+        """One that the deployment is configured with."""
+        return str(getattr(self._model, "model", "unknown"))
 
     def get_retry_advice(self, request: Any) -> Any:
         return self._model.get_retry_advice(request)
@@ -125,11 +140,13 @@ async def _replayed(feed: TurnFeed, kept: ResponseStep) -> AsyncIterator[TRespon
 
 
 async def _relayed(
-    feed: TurnFeed, ask: Ask, input_: str | list[TResponseInputItem]
+    feed: TurnFeed, ask: Ask, input_: str | list[TResponseInputItem], model: str
 ) -> AsyncIterator[TResponseStreamEvent]:
     """A response of the model. The run hears of its end, and starts tools, when it is in the journal."""
     await feed.next_call()
     input_ = await joined(feed, input_)
+    # not the one that the task is inside of: a generator may be closed in another task than it was begun in
+    call = begin(CALL, kind=Kind.CLIENT, attributes={MODEL: model})
     stream = ask(input_)
     number, step = feed.response, response_step(feed.response)
     failpoints.hit(FailPoint.BEFORE_MODEL_CALL, number)
@@ -141,9 +158,15 @@ async def _relayed(
             if event.type == "response.completed" and feed.journal is not None:
                 await feed.end_step(step, ResponseStep(fingerprint(input_), event.response).to_json())
                 failpoints.hit(FailPoint.AFTER_MODEL_RESPONSE, number)
+            if event.type == "response.completed" and event.response.usage is not None:
+                call.set({READ: event.response.usage.input_tokens, WROTE: event.response.usage.output_tokens})
             if event.type not in WITHHELD:
                 yield event
+    except Exception as error:
+        call.fail(type(error).__name__)
+        raise
     finally:
+        call.end()
         await _close(stream)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from redis.asyncio import Redis
 
+from workers.cli.backend_check import check_backends
 from workers.cli.broker_check import check_rabbitmq
 from workers.cli.connections import cause
 from workers.errors import SettingsError
@@ -52,7 +53,7 @@ async def check_everything() -> list[Finding]:
     findings = [Finding("settings", "warn", line) for line in unknown_variables(os.environ)]
     findings.append(Finding("settings", "ok", "every variable is right"))
     findings.append(_routes(settings))
-    for check in (_state, _broker, _database):
+    for check in (_state, _broker, _database, _backends):
         findings += await check(settings)
     return [*findings, *_in_the_clear(settings), *_keys(settings), _model(settings)]
 
@@ -68,6 +69,10 @@ async def _broker(settings: Settings) -> list[Finding]:
     if url == settings.state_url:
         return [Finding("broker", "ok", "the same Redis")]
     return await _redis("broker", url, "CHATKIT_BROKER_URL", _redis_details)
+
+
+async def _backends(settings: Settings) -> list[Finding]:
+    return [Finding("backends", *found) for found in await check_backends(settings)]
 
 
 Details = Callable[[State, str], Awaitable[list[Finding]]]

@@ -23,15 +23,20 @@ def command(output: Output, host: str, port: int) -> None:
     from workers.cli.serving import check_reach, listen, serve
     from workers.settings import load_settings
     from workers.telemetry.logging import configure_logging
+    from workers.telemetry.otlp import end_tracing, init_tracing
     from workers.telemetry.sentry import init_sentry
 
     settings = load_settings()
     check_reach(host, settings)
     configure_logging(settings.log_level)
     init_sentry(role="gateway", **settings.sentry_options)
+    init_tracing(role="gateway", **settings.tracing_options)
     with listen(host, port) as socket:
         asyncio.run(check_parts(settings))
         from workers.gateway.app import create_app, end_streams
 
         app, proxied = create_app(settings), settings.public_url is not None
-        asyncio.run(serve(app, socket, output, end_streams=end_streams, proxied=proxied))
+        try:
+            asyncio.run(serve(app, socket, output, end_streams=end_streams, proxied=proxied))
+        finally:
+            end_tracing()

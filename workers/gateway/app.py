@@ -8,8 +8,10 @@ from fastapi import FastAPI
 
 from workers.gateway import chatkit, dead, events, health, page, playground, problem, sessions, threads
 from workers.gateway.ports import GatewayRuntime
+from workers.gateway.traced import Traced
 from workers.gateway.transport import SecureTransport
 from workers.settings import Settings, load_settings
+from workers.telemetry import spans
 
 
 def create_app(settings: Settings | None = None, *, runtime: GatewayRuntime | None = None) -> FastAPI:
@@ -36,9 +38,13 @@ def create_app(settings: Settings | None = None, *, runtime: GatewayRuntime | No
         lifespan=lifespan,
         redoc_url=None,
         separate_input_output_schemas=False,
+        # its own spans, logs and figures of requests are not ours to bound (workers/telemetry/otlp.py has ours)
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     problem.install(app)
     app.add_middleware(SecureTransport)
+    if spans.is_on():
+        app.add_middleware(Traced)
     for module in (chatkit, events, threads, dead, sessions, health, page):
         app.include_router(module.router)
     if settings.playground:

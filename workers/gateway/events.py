@@ -20,7 +20,7 @@ from workers.gateway.ports import GatewayRuntime
 from workers.gateway.problem import ProblemError, invalid, not_found, refused, retry_after
 from workers.gateway.requests import traceparent_of
 from workers.gateway.secret_frames import with_secrets
-from workers.gateway.sse import open_stream
+from workers.gateway.sse import Relay, open_stream
 from workers.lanes.records import Accepted, Refused
 from workers.limits.places import forget, said_to_user
 from workers.sessions.tokens import Identity
@@ -82,7 +82,8 @@ async def show(event_id: str, runtime: Runtime, caller: AnyCaller) -> EventStatu
 async def follow(event_id: str, request: Request, runtime: Runtime, caller: AnyCaller) -> Response:
     """Server-sent events from the start, or after `Last-Event-ID`; the last one is `event: end`."""
     status = await owned_status(event_id, caller, runtime)
-    batches = runtime.reader.batches(status.lane, event_id, request.headers.get("Last-Event-ID"))
+    after = request.headers.get("Last-Event-ID")
+    batches = runtime.reader.batches(status.lane, event_id, after)
     if isinstance(caller, Identity):  # whose event it is: `owned_status` has made sure
         batches = with_secrets(batches, owner_of(caller), runtime.deposits)
     return await open_stream(
@@ -91,6 +92,7 @@ async def follow(event_id: str, request: Request, runtime: Runtime, caller: AnyC
         permitted=lambda: may_listen(caller, runtime),
         headers={HEADER: status.traceparent} if status.traceparent else None,
         waiting=lambda: said_to_user(event_id, runtime.limiter),
+        relay=Relay(event_id, status.traceparent, resumed=after is not None),
     )
 
 

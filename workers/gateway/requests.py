@@ -11,6 +11,7 @@ from schemas.traces import HEADER, is_traceparent, new_traceparent
 from workers.allow_lists import AllowLists
 from workers.gateway.bodies import read_json
 from workers.sessions.tokens import Identity
+from workers.telemetry import spans
 from workers.telemetry.sentry import started_trace
 
 
@@ -22,7 +23,7 @@ def source_of(identity: Identity) -> str:
 def traceparent_of(request: Request) -> str:
     """The trace that the caller is in, or a new one."""
     given = request.headers.get(HEADER, "")
-    return given if is_traceparent(given) else started_trace() or new_traceparent()
+    return given if is_traceparent(given) else spans.current().traceparent or started_trace() or new_traceparent()
 
 
 async def event_of(request: Request, identity: Identity, max_event_bytes: int, allowed: AllowLists) -> Event:

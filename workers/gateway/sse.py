@@ -4,7 +4,8 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
+from dataclasses import dataclass
 from datetime import timedelta
 
 import pydantic_core
@@ -14,7 +15,9 @@ from starlette.types import Receive, Scope, Send
 
 from schemas.chatkit import ErrorEvent, ProgressUpdateEvent, frame_of
 from schemas.outcome import DropReason
+from schemas.traces import origin_of
 from workers.streams.records import Entry, StreamEnd, StreamFrame, StreamGoneError, ThreadEntry, TurnEnd
+from workers.telemetry.spans import EVENT_ID, Attributes, Kind, Span, span
 
 log = logging.getLogger(__name__)
 
@@ -67,14 +70,30 @@ class EventStream(StreamingResponse):
         chunks: AsyncGenerator[bytes, None],
         batches: Batches | ThreadBatches,
         headers: Mapping[str, str] | None = None,
+        relay: "Relay | None" = None,
     ) -> None:
         super().__init__(chunks, headers={**HEADERS, **(headers or {})}, media_type="text/event-stream")
-        self._chunks, self._batches = chunks, batches
+        self._chunks, self._batches, self._relay = chunks, batches, relay
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # both: closing a generator that was never started does not close what it was given
         async with aclosing(self._batches), aclosing(self._chunks):
-            await super().__call__(scope, receive, send)
+            with self._relay.span() if self._relay is not None else nullcontext():
+                await super().__call__(scope, receive, send)
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Of what a stream is, for its span."""
+
+    event_id: str
+    traceparent: str | None
+    resumed: bool
+
+    def span(self) -> AbstractContextManager[Span]:
+        """As long as the client listens."""
+        said: Attributes = {EVENT_ID: self.event_id, "chatkit.resumed": self.resumed}
+        return span("stream", origin_of(self.event_id, self.traceparent), kind=Kind.SERVER, attributes=said)
 
 
 Waiting = Callable[[], Awaitable[str | None]]
@@ -92,6 +111,7 @@ async def open_stream(
     permitted: Permitted,
     headers: Mapping[str, str] | None = None,
     waiting: Waiting | None = None,
+    relay: Relay | None = None,
 ) -> EventStream:
     """Answer with an event's frames. The first batch is awaited here, so that its errors still become a status.
 
@@ -101,6 +121,7 @@ async def open_stream(
         permitted: when it says no, the stream breaks off; the client comes back, and is told why.
         headers: further headers of the answer.
         waiting: asked while nothing happens; what it says is shown as progress, without an id, and stored nowhere.
+        relay: whose frames they are, where they are of one event.
     """
     try:
         first = await anext(batches)
@@ -108,7 +129,7 @@ async def open_stream(
         await batches.aclose()
         raise
     chunks = _chunks(first, batches, with_end=with_end, permitted=permitted, waiting=waiting)
-    return EventStream(chunks, batches, headers)
+    return EventStream(chunks, batches, headers, relay)
 
 
 async def _chunks(

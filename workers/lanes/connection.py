@@ -18,7 +18,7 @@ SOCKET_SECONDS = 3.0
 """Longest wait for a connection, and for a reply: after it, a half-open connection is found out."""
 
 POOL_SECONDS = 5.0
-"""Longest wait for a free connection of the pool."""
+"""Longest wait for a free connection of a large pool."""
 
 HEALTH_SECONDS = 15
 """A connection idle for longer is pinged before it is used: a half-open one shows at no other time."""
@@ -26,12 +26,16 @@ HEALTH_SECONDS = 15
 CLUSTER_SUFFIX = "+cluster"
 
 
-def connect(url: str, *, max_connections: int = 64) -> State:
+def connect(
+    url: str, *, max_connections: int = 64, pool_seconds: float = POOL_SECONDS, name: str | None = None
+) -> State:
     """A client that connects when it is first used.
 
     Args:
         url: `redis://`, `rediss://`, `redis+cluster://` or `rediss+cluster://`.
         max_connections: of the pool, whose users then wait; of a cluster, per node, without waiting.
+        pool_seconds: longest wait for one of them.
+        name: what Redis calls the connections (`CLIENT LIST`).
     """
     scheme, _, rest = url.partition("://")
     if scheme.endswith(CLUSTER_SUFFIX):
@@ -42,15 +46,17 @@ def connect(url: str, *, max_connections: int = 64) -> State:
             socket_connect_timeout=SOCKET_SECONDS,
             socket_keepalive=True,
             health_check_interval=HEALTH_SECONDS,
+            client_name=name,
         )
     pool = WaryPool.from_url(
         url,
         max_connections=max_connections,
-        timeout=POOL_SECONDS,
+        timeout=pool_seconds,
         socket_timeout=SOCKET_SECONDS,
         socket_connect_timeout=SOCKET_SECONDS,
         socket_keepalive=True,
         health_check_interval=HEALTH_SECONDS,
+        client_name=name,
         # Every script is idempotent, so what a lost connection leaves open is asked again.
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), 3),
     )

@@ -4,6 +4,7 @@ Each transition is one Lua script, and each method one round trip for a whole ba
 """
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
@@ -27,6 +28,7 @@ from schemas.outcome import (
 from schemas.records import DeadLetter
 from workers.errors import SettingsError
 from workers.lanes import replies
+from workers.lanes.acceptance_spans import note_acceptance
 from workers.lanes.connection import State
 from workers.lanes.dead_letters import DeadLetters
 from workers.lanes.floods import Floods
@@ -58,6 +60,7 @@ from workers.lanes.scripts import Argument, Call, Clock, pipeline_of, script
 from workers.lanes.sign_ins import SignIns
 from workers.lanes.views import LaneViews
 from workers.policies.delivery import Lease
+from workers.telemetry import spans
 
 MAX_DEAD = 10_000
 """Dead letters that a shard keeps. Their bodies: of an accepted event the one that is kept with its record, of another
@@ -120,6 +123,7 @@ class Lanes(LaneViews):
 
     async def accept(self, events: Sequence[tuple[Event, str]], *, redriven: bool = False) -> list[Accepted | Refused]:
         """Keep events, in order. Each comes with the queue of its wake-ups. `redriven`: they were dead letters."""
+        began = time.monotonic()
         recorded = await self._record_lanes([event for event, _ in events])
         lanes = [known or event.lane for (event, _), known in zip(events, recorded, strict=True)]
         last: dict[str, str] = {}
@@ -134,6 +138,8 @@ class Lanes(LaneViews):
             )
         ]
         await self._keep_records(answers, recorded)
+        if spans.is_on() and not redriven:
+            note_acceptance(zip((event for event, _ in events), answers, strict=True), time.monotonic() - began)
         return answers
 
     async def begin(self, starts: Sequence[Start]) -> list[Begun | NotBegun]:

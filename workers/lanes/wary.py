@@ -1,5 +1,6 @@
 """Connections to Redis that are made for pipelines, and that are not trusted when there is reason not to."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +9,7 @@ import hiredis
 from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.asyncio import BlockingConnectionPool, Connection, SSLConnection
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as NoConnectionError
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as SilenceError
 
@@ -74,12 +76,44 @@ class WarySslConnection(Wary, SSLConnection):
 
 class WaryPool(BlockingConnectionPool):
     """When one connection turns out to be half-open, those as old as it is are opened anew before they are used: else
-    each of them would cost its user a time-out of its own."""
+    each of them would cost its user a time-out of its own.
+
+    Its users are served in the order in which they came. (redis-py's condition lets newcomers overtake those who wait:
+    with two connections and a hundred users some of them would wait until all others have done.)
+    """
 
     def __init__(self, **options: Any) -> None:
         self._suspected_at = 0.0
         tls = options.get("connection_class") is SSLConnection
         super().__init__(**{**options, "connection_class": WarySslConnection if tls else WaryConnection})
+        self._free = asyncio.Semaphore(self.max_connections)
+
+    async def get_connection(self, *_: Any, **__: Any) -> Any:
+        """A connection, after those who came before. Raises `ConnectionError` when none becomes free in time."""
+        try:
+            async with asyncio.timeout(self.timeout):
+                await self._free.acquire()
+        except TimeoutError:
+            raise NoConnectionError("No connection available.") from None
+        try:
+            async with self._maybe_pool_lock():
+                connection: Any = self.get_available_connection()  # type: ignore[no-untyped-call]  # same as below
+        except BaseException:
+            self._free.release()
+            raise
+        try:
+            await self.ensure_connection(connection)
+        except BaseException:
+            await self.release(connection)
+            raise
+        return connection
+
+    async def release(self, connection: Any) -> None:
+        """Give a connection back."""
+        try:
+            await super().release(connection)
+        finally:
+            self._free.release()
 
     def make_connection(self) -> Any:
         connection: Any = super().make_connection()  # type: ignore[no-untyped-call]  # same

@@ -1,10 +1,9 @@
 """Where one reader is in its stream, and what follows on it."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from workers.lanes.connection import State
 from workers.lanes.keys import Keys
+from workers.streams.looks import Looks
 from workers.streams.records import (
     Announcement,
     Entry,
@@ -22,9 +21,9 @@ CHUNK = 200
 class Follower:
     """Puts announcements and looks into the stream together: each entry once, in order, without a gap."""
 
-    def __init__(self, state: State, keys: Keys, lane: str, event_id: str, acceptance: int | None = None) -> None:
+    def __init__(self, looks: Looks, keys: Keys, lane: str, event_id: str, acceptance: int | None = None) -> None:
         """`acceptance` is the first half of every frame id; where it is unknown, the first look that finds tells."""
-        self._state: Any = state
+        self._looks = looks
         self._stream = keys.stream(lane, event_id)
         self._record = f"{keys.tag_of(lane)}event:{event_id}"
         self._acceptance = acceptance
@@ -70,10 +69,10 @@ class Follower:
             RedisError, OSError: the state is away.
         """
         first = "-" if self._acceptance is None else f"({self._acceptance}-{self._next - 1}"
-        rows = await self._state.xrange(self._stream, first, "+", count=CHUNK)
+        rows = await self._looks.entries(self._stream, first, CHUNK)
         if not rows and await self._is_over():
             # The end may have come between the two looks, and then stands in the stream by now.
-            rows = await self._state.xrange(self._stream, first, "+", count=CHUNK)
+            rows = await self._looks.entries(self._stream, first, CHUNK)
             if not rows:
                 raise StreamGoneError("the event is past its retention")
         entries = [entry_of(id_.decode(), fields) for id_, fields in rows]
@@ -84,11 +83,11 @@ class Follower:
         return self._advance(entries)
 
     async def _is_over(self) -> bool:
-        acceptance, ended = await self._state.hmget(self._record, "acceptance", "ended")
+        acceptance, ended = await self._looks.fields(self._record, "acceptance", "ended")
         return acceptance is None or ended is not None
 
     async def _last(self) -> Entry | None:
-        rows = await self._state.xrevrange(self._stream, count=1)
+        rows = await self._looks.last(self._stream)
         return entry_of(rows[0][0].decode(), rows[0][1]) if rows else None
 
     def _advance(self, entries: list[Entry]) -> list[Entry]:

@@ -17,6 +17,7 @@ from workers.lanes.connection import State
 from workers.lanes.keys import Keys
 from workers.lanes.records import Owner
 from workers.streams.follower import Follower
+from workers.streams.looks import Looks
 from workers.streams.mailbox import Mailbox
 from workers.streams.records import Entry, Joint, StreamEnd, StreamGoneError, ThreadEntry, numbers_of
 from workers.streams.subscriptions import Subscriptions
@@ -48,7 +49,7 @@ class FrameReader:
         patience: timedelta = PATIENCE,
         subscriptions: Subscriptions | None = None,
     ) -> None:
-        self._state, self._keys = state, keys
+        self._state, self._keys, self._looks = state, keys, Looks(state)
         self._idle, self._patience = idle.total_seconds(), patience.total_seconds()
         self._subscriptions = subscriptions or Subscriptions(state, f"{keys.prefix}:frames")
         self._closing = False
@@ -69,6 +70,7 @@ class FrameReader:
         """End all readers, and stop listening."""
         self.end_all()
         await self._subscriptions.close()
+        self._looks.close()
 
     async def stream(self, lane: str, event_id: str, after: str | None = None) -> AsyncIterator[Entry]:
         """`batches`, one entry at a time."""
@@ -112,7 +114,7 @@ class FrameReader:
     ) -> AsyncGenerator[Sequence[Entry], None]:
         """The stream of one event, and nothing else."""
         channel = self._keys.channel(lane, event_id)
-        follower = Follower(self._state, self._keys, lane, event_id, acceptance)
+        follower = Follower(self._looks, self._keys, lane, event_id, acceptance)
         with self._subscriptions.listen(channel) as mailbox:
             self._open.add(mailbox)
             try:

@@ -27,12 +27,12 @@ def root() -> Iterator[logging.Logger]:
 def test_the_more_talkative_of_both_levels_counts(
     root: logging.Logger, asked_of_celery: int | None, level: int
 ) -> None:
-    install(level="INFO", start_sentry=lambda: None)
+    install(level="INFO", start=lambda: None)
     signals.setup_logging.send(sender=None, loglevel=asked_of_celery)
     assert root.level == level
 
 
 def test_nothing_happens_before_a_worker_starts(root: logging.Logger) -> None:
     before = root.handlers[:]
-    install(level="INFO", start_sentry=lambda: None)
+    install(level="INFO", start=lambda: None)
     assert root.handlers == before
