@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
-from playwright.async_api import Browser, Playwright, async_playwright
+from playwright.async_api import Browser, Playwright, async_playwright, expect
 
 from tests.conftest import leave_out
 from tests.deployment import Deployment
+
+expect.set_options(timeout=15_000)  # nothing here promises a time, and the machine may have other things to do
 
 
 @pytest.fixture

@@ -54,7 +54,8 @@ export class Activity {
 
   close() {
     this.closed = true;
-    byId("activity").hidden = true;
+    this.events = [];
+    this.draw();
   }
 
   async stop() {
@@ -88,6 +89,7 @@ export class Activity {
     const hadFocus = box.contains(document.activeElement);
     box.hidden = !this.head;
     if (!this.head) {
+      byId("status").textContent = "";
       if (hadFocus) byId("text").focus();
       return;
     }

@@ -38,6 +38,7 @@ export class Conversation {
     behind("");
     for (const item of items) {
       this.put(item, false);
+      this.goOn();
       behind(item.id);
     }
     this.toEnd();
@@ -121,8 +122,13 @@ export class Conversation {
       this.note({ key: `cut ${id}`, kind: "resumed" });
     }
     if (!this.dead) return;
-    if (type === "user_message") this.dead.node.querySelector(".retry")?.remove();
-    else this.dropFailedTurn();
+    if (type !== "user_message") this.dropFailedTurn();
+    this.goOn();
+  }
+
+  /** The conversation goes on behind a dead letter: it stays, and cannot be tried again. */
+  goOn() {
+    this.dead?.node.querySelector(".retry")?.remove();
     this.dead = null;
   }
 
@@ -231,7 +237,8 @@ export class Conversation {
   }
 
   addNote(note) {
-    const node = noteNode(note, this.agent, (button) => this.retry(button));
+    const isOfMessage = this.items.get(note.after)?.item.type === "user_message"; // else there is nothing to answer again
+    const node = noteNode(note, this.agent, isOfMessage ? (button) => this.retry(button) : null);
     node.dataset.note = note.key;
     this.place(node);
     if (note.kind === "handoff") this.agent = note.agent;

@@ -34,7 +34,7 @@ function parts(node, item, turns) {
 function part(node, item, turns) {
   const text = String(node.value ?? node.label ?? "");
   switch (node.type) {
-    case "Title": return el("h3", {}, text);
+    case "Title": return el("h2", {}, text);
     case "Caption": case "Label": return el("p", { className: "soft" }, text);
     case "Text": case "Markdown": return el("p", { className: node.weight === "semibold" ? "strong" : "" }, text);
     case "Badge": return el("span", { className: "badge" }, text);

@@ -200,12 +200,14 @@ byId("text").addEventListener("input", ({ target }) => {
 byId("stop").addEventListener("click", () => view.activity?.stop());
 byId("kill").addEventListener("click", () => view.activity?.kill());
 byId("fresh").addEventListener("click", openNew);
-addEventListener("hashchange", () => openNamed());
-
-function openNamed() {
+addEventListener("hashchange", () => {
   const named = location.hash.slice(1);
   if (named && named !== view.thread) open(named);
-}
+});
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address names the conversation
+  byId("text").focus();
+});
 
 panel();
 try {

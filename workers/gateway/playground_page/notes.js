@@ -34,7 +34,7 @@ export function noteNode(note, agentBefore, retry) {
     case "notice": return row("notice", note.title ? el("strong", {}, `${note.title} `) : null, note.text);
     case "resumed": return row("resumed", "The answer was cut off here. Another worker went on, from the last step that was complete.");
     case "stopped": return row("stopped", "Stopped. What is shown is exactly what is kept.");
-    case "error": return el("li", { className: "note error", role: "group" }, el("p", {}, note.text));
+    case "error": return el("li", { className: "note error" }, el("p", {}, note.text));
     case "dead": return deadLetter(note, retry);
     default: return row("step", "");
   }
@@ -46,10 +46,11 @@ function row(kind, ...children) {
 
 /** What its user may know: that it is kept, the kind of reason, and the name under which an operator finds it. */
 function deadLetter(note, retry) {
-  return el("li", { className: "note error dead", role: "group", "aria-label": "Dead letter" },
+  const letter = el("div", { role: "group", "aria-label": "Dead letter" },
     el("p", {}, el("strong", {}, "This message could not be answered.")),
     el("p", {}, `It is kept as a dead letter: ${REASONS[note.reason] ?? note.reason ?? "no reason is known"}.`),
     el("p", { className: "soft" }, "Reference ", el("code", {}, note.event)),
     retry ? el("button", { type: "button", className: "retry", onclick: (event) => retry(event.target) }, "Try again") : null,
   );
+  return el("li", { className: "note error dead" }, letter);
 }
