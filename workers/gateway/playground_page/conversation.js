@@ -77,7 +77,7 @@ export class Conversation {
   /** One frame of the thread's stream. */
   see({ id, event, data }) {
     const frame = JSON.parse(data);
-    if (event === "turn.end") return this.end(id, frame);
+    if (event === "turn.end") return this.end(frame);
     const follow = this.isNearEnd;
     this.apply(id, frame);
     if (follow) this.toEnd();
@@ -104,13 +104,13 @@ export class Conversation {
   }
 
   /** A turn has ended. */
-  end(id, end) {
+  end(end) {
     const follow = this.isNearEnd;
     for (const { node } of this.items.values()) node.classList.remove("running");
     const note = endNote(end, this.error);
     this.error = null;
     this.isCut = false;
-    if (note) this.note({ key: `end ${id}`, ...note });
+    if (note) this.note({ key: `end ${end.id}`, ...note });
     else this.tellAnswer();
     if (follow) this.toEnd();
   }

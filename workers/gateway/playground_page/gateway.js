@@ -51,9 +51,11 @@ export async function begin(type, params, metadata = {}) {
   return answer.headers.get("X-Event-Id");
 }
 
+export const statusOf = (eventId) => call(`/v1/events/${eventId}`);
+
 /** The thread that an event makes: it is known before any worker has seen the event. */
 export async function threadOf(eventId) {
-  const { lane } = await call(`/v1/events/${eventId}`);
+  const { lane } = await statusOf(eventId);
   return lane.slice(lane.indexOf("/") + 1);
 }
 

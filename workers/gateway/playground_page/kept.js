@@ -40,6 +40,13 @@ export class Notes {
   }
 }
 
+/** The turns that this browser has begun and not seen the end of: one may end before anybody follows its thread. */
+export const begun = {
+  in: (thread) => (kept.get("begun") ?? []).filter(([id]) => id === thread).map(([, event]) => event),
+  add: (thread, event) => kept.set("begun", [...(kept.get("begun") ?? []), [thread, event]].slice(-MOST_THREADS)),
+  end: (event) => kept.set("begun", (kept.get("begun") ?? []).filter(([, other]) => other !== event)),
+};
+
 /** A conversation is called by its first words until it has a title. Old ones are forgotten. */
 export function nameThread(thread, words) {
   const names = (kept.get("names") ?? []).filter(([id]) => id !== thread);

@@ -3,9 +3,9 @@
 import { Activity } from "./activity.js";
 import { Conversation } from "./conversation.js";
 import { byId } from "./dom.js";
-import { begin, deployment, follow, load, Refused, threadOf } from "./gateway.js";
+import { begin, deployment, follow, load, Refused, statusOf, threadOf } from "./gateway.js";
 import { listThreads, nameFor, panel } from "./history.js";
-import { kept, nameThread } from "./kept.js";
+import { begun, kept, nameThread } from "./kept.js";
 import { offer } from "./suggestions.js";
 
 const AGAIN_MS = 2000;
@@ -83,11 +83,23 @@ async function showStored(mine) {
   byId("title").textContent = nameFor(stored);
   arrange(stored.status);
   refreshList();
+  for (const id of begun.in(mine.thread)) await showEnd(mine, id);
+}
+
+/** What has ended before this stream began is in no frame of it. */
+async function showEnd(mine, id) {
+  const { state, reason, ended_at: ended } = await statusOf(id).catch(() => ({ ended_at: true })); // past its retention
+  if (!ended) return;
+  begun.end(id);
+  if (state && !mine.ending.signal.aborted) mine.conversation.end({ id, state, reason });
 }
 
 /** What a frame says of the thread itself. */
 function seen({ event, data }) {
-  if (event === "turn.end") return refreshList();
+  if (event === "turn.end") {
+    begun.end(JSON.parse(data).id);
+    return refreshList();
+  }
   const { type, thread } = JSON.parse(data);
   if (type !== "thread.created" && type !== "thread.updated") return;
   byId("title").textContent = nameFor(thread);
@@ -129,11 +141,13 @@ async function send(text, model) {
   try {
     const input = inputOf(text, model);
     if (mine.thread !== null) {
-      await begin("threads.add_user_message", { thread_id: mine.thread, input });
+      begun.add(mine.thread, await begin("threads.add_user_message", { thread_id: mine.thread, input }));
       mine.activity.look();
       return;
     }
-    const thread = await threadOf(await begin("threads.create", { input }));
+    const event = await begin("threads.create", { input });
+    const thread = await threadOf(event);
+    begun.add(thread, event);
     nameThread(thread, text);
     if (view === mine) open(thread, mine.conversation.pending);
   } catch (error) {
@@ -144,7 +158,7 @@ async function send(text, model) {
 /** A turn that no message begins: a button, an answer, another try. */
 async function beginTurn(type, params, metadata) {
   try {
-    await begin(type, params, metadata);
+    begun.add(params.thread_id, await begin(type, params, metadata));
     view.activity?.look();
     return true;
   } catch (error) {
