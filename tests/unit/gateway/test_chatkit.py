@@ -312,7 +312,7 @@ async def test_the_stream_of_a_thread_tells_the_place_in_line_of_the_users_own_e
     await asyncio.sleep(1)  # a stream without an end; it tells its place within two idle looks of 200 ms
     stage.reader.end_all()
     told = [frame for frame in _frames(await following) if "in line, about" in frame]
-    assert len(told) == int(is_told)
+    assert bool(told) is is_told
 
 
 def _worker_request(type_: str) -> dict[str, Any]:
