@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import leave_out
+from tests.browser.npm import npm_packages
 
 HERE = Path(__file__).parent
 MODULE = HERE.parent.parent / "workers" / "gateway" / "chatkit-workers.js"
 STAND_IN = HERE / "stand_in.js"
 PACKAGES = ("typescript@~7.0", "@openai/chatkit@~1.9")
-INSTALL_SECONDS = 100
 OPTIONS = {
     "allowJs": True,
     "checkJs": True,
@@ -30,18 +29,7 @@ OPTIONS = {
 @pytest.fixture(scope="module")
 def packages(pytestconfig: pytest.Config) -> Path:
     """A folder with the compiler and the types, kept from run to run."""
-    npm, folder = shutil.which("npm"), pytestconfig.cache.mkdir("page-module-types")
-    if npm is None:
-        leave_out("npm")
-    installed = folder / "installed"
-    if not installed.exists() or installed.read_text() != json.dumps(PACKAGES):
-        command = [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts", *PACKAGES]
-        try:
-            subprocess.run(command, check=True, capture_output=True, timeout=INSTALL_SECONDS)
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-            leave_out("the registry of npm")
-        installed.write_text(json.dumps(PACKAGES))
-    return folder
+    return npm_packages(pytestconfig, "page-module-types", PACKAGES)
 
 
 def tsc(packages: Path, sources: dict[str, str]) -> str:

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from agents.items import TResponseInputItem
 
-from workers.agents.replies import Call, Reply, words
+from workers.agents.replies import Call, Reply, Say, words
+from workers.errors import PermanentError
 
 TO_INTEGRATION = "transfer_to_chatkit_integration_agent"
 TO_UI = "transfer_to_ui_coordination_agent"
@@ -19,6 +20,8 @@ SERVICE_WORDS = re.compile(r"\b(orders?|accounts?|services?|invoices?)\b", re.IG
 RENAME = re.compile(r"\b(?:rename|title)\b[^\"“]*[\"“]([^\"”]{1,80})[\"”]", re.IGNORECASE)
 SESSION_WORDS = re.compile(r"\b(client secret|new session)\b", re.IGNORECASE)
 TURN_WORDS = re.compile(r"\b(who am i|event id|which attempt|this turn)\b", re.IGNORECASE)
+FAIL_WORDS = re.compile(r"\bfail on purpose\b", re.IGNORECASE)
+LONG_WORDS = re.compile(r"\b(at length|long answer)\b", re.IGNORECASE)
 RECORD = re.compile(r"\b(order|account|service|invoice)s?\b\D{0,20}([A-Za-z]{0,4}-?\d[\w-]*)?", re.IGNORECASE)
 OWN_TOOLS = frozenset(
     {
@@ -65,6 +68,25 @@ ANSWERS: Mapping[re.Pattern[str], str] = {
     re.compile(r"\b(queue|lane|celery|worker|work|how)\b", re.IGNORECASE): QUEUES,
     re.compile(r"\b(thanks|thank you|great|bye)\b", re.IGNORECASE): THANKS,
 }
+LONG = (
+    "Gladly, at length. You pressed Enter, and your message became an event with an id of its own. The gateway "
+    "wrote it into the lane of this conversation and let go of it: from then on it could not get lost, and it "
+    "could not run twice.\n\n"
+    "A wake-up went out through the broker. It carried nothing but two ids, so whether it came once, twice or "
+    "never made no difference. A worker took it, asked the lane for the event, and was given a lease: for as long "
+    "as it renews that lease, nobody else may write a word of this answer.\n\n"
+    "Now I speak, and each piece of what I say is a numbered frame. Reload this page, and your browser goes on "
+    "after the last number that it saw. Open the conversation in a second tab, and both tabs follow the same "
+    "frames. Press Stop, and what you have seen is exactly what is kept. Kill the worker in mid-sentence, and its "
+    "lease runs out; another worker takes the event, finds in the journal what was complete, and goes on from "
+    "there. Nothing that was finished is asked for, paid for or done a second time.\n\n"
+    "That is all there is to it: a line for each conversation, one lease at a time, and an alarm that always "
+    "rings."
+)
+LONG_PIECE = 4
+"""Characters of a frame of it: there is time to do something meanwhile."""
+RETRIED = "This time it works: your retry was a new event in the same conversation, and this is its answer."
+
 DEFAULT_ANSWER = (
     "I got your message through the queue. I am the scripted model that stands in when no API key is set, so I only "
     "know a little: ask how the queue works, what happens when a worker fails, about order 1042, or ask for a form."
@@ -102,7 +124,13 @@ class Scene:
 
 
 def next_reply(scene: Scene) -> Reply:
-    """The next reply: hand off when another agent is better at it, call one tool, then answer."""
+    """The next reply: hand off when another agent is better at it, call one tool, then answer.
+
+    Raises:
+        PermanentError: the user wants to see a turn that fails.
+    """
+    if (shown := _to_be_watched(scene)) is not None:
+        return shown
     if chosen := STRUCTURED_ANSWER.findall(scene.text):
         return words(f"Thank you. You chose: {', '.join(chosen)}.")
     if "<HiddenContext>" in scene.text:
@@ -127,6 +155,15 @@ def next_reply(scene: Scene) -> Reply:
 def _elsewhere(scene: Scene, transfer: str) -> Call | None:
     """A handoff, unless the agent that is asked has no such handoff: then it is the right one itself."""
     return Call(transfer) if transfer in scene.tools and not scene.called(transfer) else None
+
+
+def _to_be_watched(scene: Scene) -> Reply | None:
+    """What somebody asks for who wants to see how the system takes it."""
+    if FAIL_WORDS.search(scene.text):
+        return _elsewhere(scene, TO_INTEGRATION) or _fail_once(scene)
+    if LONG_WORDS.search(scene.text):
+        return Say(tuple(LONG[start : start + LONG_PIECE] for start in range(0, len(LONG), LONG_PIECE)))
+    return None
 
 
 def _of_a_plug_in(scene: Scene) -> Reply | None:
@@ -185,6 +222,16 @@ def _turn_context(scene: Scene) -> Reply:
         return Call("get_turn_context")
     turn = _json_object(scene.last_output)
     return words(f"You are {turn.get('user', 'somebody')}, and this is event {turn.get('event_id', 'unknown')}.")
+
+
+def _fail_once(scene: Scene) -> Reply:
+    """Fail, unless the page says that this is another try."""
+    if not scene.called("get_turn_context"):
+        return Call("get_turn_context")
+    page = _json_object(scene.last_output).get("page", {})
+    if not page.get("variables", {}).get("retry"):
+        raise PermanentError("the scripted model was asked to fail", kind="Scripted")
+    return words(RETRIED)
 
 
 def _new_session(scene: Scene) -> Reply:

@@ -12,8 +12,9 @@ from workers.cli.command import Command, Output
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 picks a free one."
 )
+@click.option("--kills", type=click.IntRange(3), hidden=True, help="Descriptor of the stack that takes kill requests.")
 @click.pass_obj
-def command(output: Output, host: str, port: int) -> None:
+def command(output: Output, host: str, port: int, kills: int | None) -> None:
     """Run the HTTP gateway until SIGTERM or Ctrl-C. Open streams end; clients go on elsewhere with Last-Event-ID.
 
     It speaks plain HTTP, to this machine. Others reach it through a proxy with TLS: name its address in
@@ -36,6 +37,10 @@ def command(output: Output, host: str, port: int) -> None:
         from workers.gateway.app import create_app, end_streams
 
         app, proxied = create_app(settings), settings.public_url is not None
+        if kills is not None:
+            from workers.embedded.breakage import let_break
+
+            let_break(app, kills)
         try:
             asyncio.run(serve(app, socket, output, end_streams=end_streams, proxied=proxied))
         finally:

@@ -18,7 +18,10 @@ PR_SET_PDEATHSIG = 1
 class Child:
     """One process, in a session of its own: Ctrl-C reaches the parent alone, which then stops children in order."""
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path, *, keep: Sequence[int] = ()
+    ) -> None:
+        """`keep`: file descriptors that it has as well."""
         self.name, self.log = name, log
         with log.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603  # our own command lines
@@ -28,6 +31,7 @@ class Child:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=keep,
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509  # no threads here
             )
 
@@ -52,6 +56,10 @@ class Child:
         """SIGTERM, if it still runs."""
         if self.code is None:
             self._process.terminate()
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would have it: nothing is handed over."""
+        self._process.kill()
 
     def ensure_stopped(self, within_seconds: float) -> bool:
         """Wait for its end, then kill it and whatever it has started. Whether it ended by itself."""

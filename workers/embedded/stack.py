@@ -16,6 +16,7 @@ from types import FrameType
 
 from schemas.errors import WorkersError
 from workers.embedded.child import Child, wait_until
+from workers.embedded.kills import KillRequests
 from workers.embedded.redis import HOST, answers_ping, free_port, is_free, redis_command
 
 START_SECONDS = 90.0
@@ -23,6 +24,12 @@ WATCH_SECONDS = 0.2
 STOP_SECONDS = {"gateway": 8.0, "worker": 15.0, "flower": 5.0, "redis": 5.0}
 OWN = ("CHATKIT_BROKER_URL", "CHATKIT_STATE_URL", "CHATKIT_DATABASE_URL")
 PROVIDER = ("OPENAI_API_KEY", "OPENAI_BASE_URL")
+DEFAULT_MODEL, NARROW_MODEL = "gpt-4.1", "narrow"
+NARROW = {
+    "CHATKIT_ALLOWED_MODELS": f"{DEFAULT_MODEL},{NARROW_MODEL}",
+    "CHATKIT_LIMITS": json.dumps({"models": {NARROW_MODEL: {"rpm": 12}}}),
+}
+"""Beside the scripted model one of the same words that answers once in five seconds: the playground shows a line."""
 
 
 class StackError(WorkersError):
@@ -66,6 +73,8 @@ class Plan:
             environment["CHATKIT_SIGNING_KEYS"] = json.dumps({"k1": b64encode(token_bytes(32)).decode()})
         environment.setdefault("CHATKIT_API_KEYS", self.service_key)
         environment.setdefault("CHATKIT_DRAIN_SECONDS", "5")
+        if not environment.keys() & {*PROVIDER, *NARROW, "CHATKIT_MODEL"}:
+            environment |= NARROW
         return environment | {
             "CHATKIT_BROKER_URL": self.redis_url,
             "CHATKIT_STATE_URL": self.redis_url,
@@ -84,6 +93,7 @@ class Stack:
         self.plan, self._tell = plan, tell
         self._environment = plan.environment()
         self._children: list[Child] = []
+        self._kills = KillRequests()
         self._deadline = 0.0
         self._interrupted = False
 
@@ -115,12 +125,19 @@ class Stack:
         """
         while True:
             for child in list(self._children):
-                if child.code is not None and child.name.startswith("worker") and child.said("ready"):
+                if child.code is not None and _is_replaced(child):
                     self._tell(f"{child.name} ended ({child.code}); another takes its place, and its turns")
                     self._children.remove(child)
                     self._spawn_worker(child.name)
             self._check()
-            time.sleep(WATCH_SECONDS)
+            self._kill(self._kills.wait(WATCH_SECONDS))
+
+    def _kill(self, pids: Sequence[int]) -> None:
+        """What the playground asks for. Of the stack's own children, and workers only."""
+        for child in self._children:
+            if child.pid in pids and child.name.startswith("worker"):
+                self._tell(f"{child.name} is killed, as the playground asked")
+                child.kill()
 
     def _start(self) -> None:
         plan = self.plan
@@ -137,7 +154,9 @@ class Stack:
         # Imports take most of the start, so the rest starts at once; none needs another one of these to be up.
         names = [f"worker-{number}" for number in range(1, plan.workers + 1)]
         workers = [self._spawn_worker(name) for name in names]
-        gateway = self._spawn("gateway", self._own("gateway", "--host", HOST, "--port", str(plan.port)))
+        asking = self._kills.asking
+        serve = self._own("gateway", "--host", HOST, "--port", str(plan.port), "--kills", str(asking))
+        gateway = self._spawn("gateway", serve, keep=[asking])
         flower = self._spawn("flower", self._own("flower", "--host", HOST, "--port", str(plan.flower_port)))
         for worker in workers:
             self._await(worker, lambda worker=worker: worker.said("ready"), "consuming")  # type: ignore[misc]  # bound above
@@ -149,8 +168,8 @@ class Stack:
         # -P: a folder `workers` where the user happens to be is not ours
         return [sys.executable, "-P", "-m", "workers.cli", *arguments]
 
-    def _spawn(self, name: str, command: Sequence[str]) -> Child:
-        child = Child(name, command, self._environment, self.plan.folder / "logs" / f"{name}.log")
+    def _spawn(self, name: str, command: Sequence[str], *, keep: Sequence[int] = ()) -> Child:
+        child = Child(name, command, self._environment, self.plan.folder / "logs" / f"{name}.log", keep=keep)
         self._children.append(child)
         return child
 
@@ -179,7 +198,7 @@ class Stack:
         if self._interrupted:  # the first one was raised in a hook of a fork, where Python only prints it
             raise KeyboardInterrupt
         for child in self._children:
-            if child.code is not None and child.name != "database":
+            if child.code is not None and child.name != "database" and not _is_replaced(child):
                 raise StackError(_story(f"{child.name} ended with exit code {child.code}", child))
 
     def _stop(self) -> None:
@@ -193,6 +212,12 @@ class Stack:
                 if not child.ensure_stopped(STOP_SECONDS.get(group, 5.0)):
                     self._tell(f"  {child.name} did not stop in time and was killed")
         self._children.clear()
+        self._kills.close()
+
+
+def _is_replaced(child: Child) -> bool:
+    """Whether another one takes its place when it ends: a worker that had been working."""
+    return child.name.startswith("worker") and child.said("ready")
 
 
 def _story(what: str, child: Child) -> str:

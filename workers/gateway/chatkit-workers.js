@@ -20,6 +20,23 @@
  * @property {(session: IssuedSession) => void} [onClientSecret] takes a session that an agent has made or refreshed for the user.
  */
 
+/**
+ * @typedef {object} FollowOptions
+ * @property {AbortSignal} signal ends it.
+ * @property {(isFresh: boolean) => unknown} [onOpen] is awaited each time a connection is there, before its first frame. `true`:
+ *   frames may have come that this stream does not show, so what is kept is to be read anew.
+ * @property {() => void} [onLost] is told when a connection has ended; the next one is tried after a pause.
+ */
+
+/**
+ * @typedef {object} Client
+ * @property {(path: string, init?: RequestInit) => Promise<Response>} call one request, with the client secret.
+ * @property {(request: { type: string, params: object, metadata?: object }) => Promise<Response>} chatkit one request of the
+ *   ChatKit protocol. Nothing is stopped by closing its answer: `follow` shows the rest.
+ * @property {(path: string, options: FollowOptions) => AsyncGenerator<ServerSentEvent>} follow gives the frames of a stream
+ *   (`/v1/threads/{id}/stream`, `/v1/events/{id}/stream`), over as many connections as it takes.
+ */
+
 /** @typedef {{ session_id: string, expires_at: string, client_secret: string, refresh_token?: string | null }} IssuedSession */
 
 /**
@@ -90,6 +107,25 @@ export function connect(element, options) {
       turns.open(null);
       closing.abort();
     },
+  };
+}
+
+/**
+ * The gateway for a chat without a ChatKit element.
+ *
+ * @param {Pick<ConnectOptions, "getClientSecret" | "gateway">} options
+ * @returns {Client}
+ */
+export function createClient({ getClientSecret, gateway = new URL(import.meta.url).origin }) {
+  const caller = new Caller(gateway, new ClientSecrets(getClientSecret));
+  const keys = new IdempotencyKeys();
+  return {
+    call: (path, init) => caller.call(path, init),
+    chatkit: (request) => {
+      const init = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(request) };
+      return keys.send(`${gateway}/chatkit`, init, (keyed) => caller.fetch(keyed));
+    },
+    follow: (path, options) => followed(caller, path, options),
   };
 }
 
@@ -432,31 +468,13 @@ class Turns {
   }
 
   /**
-   * Reads an event's stream until its end, over as many connections as it takes.
+   * Reads an event's stream until its end.
    *
    * @param {string} id
    * @param {AbortSignal} signal
    */
   async follow(id, signal) {
-    /** @type {Record<string, string>} */
-    let headers = {};
-    for (let pause = FIRST_PAUSE_MS; !signal.aborted; pause = Math.min(2 * pause, LAST_PAUSE_MS)) {
-      const answer = await this.caller.call(`/v1/events/${id}/stream`, { headers, signal }).catch(() => null);
-      if (answer?.status === 404) return; // it has ended, and is past its retention
-      if (answer?.status === 400) headers = {}; // that frame is not known any more: from the start
-      if (answer && [401, 403].includes(answer.status)) throw new Error(`the gateway answered ${answer.status}`);
-      try {
-        for await (const frame of answer?.ok && answer.body ? framesOf(answer.body) : []) {
-          if (frame.event === "end") return;
-          if (frame.id) headers = { "Last-Event-ID": frame.id };
-          this.see(JSON.parse(frame.data));
-          pause = FIRST_PAUSE_MS;
-        }
-      } catch {
-        // the connection broke off
-      }
-      await new Promise((resolve) => setTimeout(resolve, pause));
-    }
+    for await (const frame of followed(this.caller, `/v1/events/${id}/stream`, { signal })) this.see(JSON.parse(frame.data));
   }
 
   /**
@@ -466,6 +484,40 @@ class Turns {
    */
   see(frame) {
     if (frame.type === "client_effect" && frame.name) this.onEffect(frame.name, frame.data ?? {});
+  }
+}
+
+/**
+ * The frames of a stream until `event: end`, each once. It ends as well when what it follows is past its retention.
+ *
+ * @param {Caller} caller
+ * @param {string} path
+ * @param {FollowOptions} options
+ * @returns {AsyncGenerator<ServerSentEvent>}
+ */
+async function* followed(caller, path, { signal, onOpen, onLost }) {
+  /** @type {Record<string, string>} */
+  let headers = {};
+  for (let pause = FIRST_PAUSE_MS; !signal.aborted; pause = Math.min(2 * pause, LAST_PAUSE_MS)) {
+    const answer = await caller.call(path, { headers, signal }).catch(() => null);
+    if (answer?.status === 404) return; // it has ended, and is past its retention
+    if (answer?.status === 400) headers = {}; // that frame is not known any more: from the start
+    if (answer && [401, 403].includes(answer.status)) throw new Error(`the gateway answered ${answer.status}`);
+    const body = answer?.ok ? answer.body : null;
+    if (body) await onOpen?.(!headers["Last-Event-ID"]);
+    try {
+      for await (const frame of body ? framesOf(body) : []) {
+        if (frame.event === "end") return;
+        if (frame.id) headers = { "Last-Event-ID": frame.id };
+        yield frame;
+        pause = FIRST_PAUSE_MS;
+      }
+    } catch {
+      // the connection broke off
+    }
+    if (signal.aborted) return;
+    onLost?.();
+    await new Promise((resolve) => setTimeout(resolve, pause));
   }
 }
 

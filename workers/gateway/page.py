@@ -9,7 +9,7 @@ from starlette.responses import Response
 router = APIRouter(include_in_schema=False)
 
 MODULE = "chatkit-workers.js"
-HEADERS = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+HEADERS = {"Cache-Control": "no-cache"}
 """A page asks anew each time it is loaded: after a deploy it must not go on with an older module."""
 
 

@@ -1,7 +1,5 @@
 """The playground: one page to talk to the deployment from the machine it runs on. Off with CHATKIT_PLAYGROUND=0."""
 
-import base64
-import hashlib
 import ipaddress
 import re
 import secrets
@@ -12,17 +10,26 @@ from typing import Annotated
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, StringConstraints
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, Response
 
 from schemas.sessions import Session
 from workers.gateway.auth import Runtime
 from workers.gateway.bodies import read_model
-from workers.gateway.problem import ProblemError
+from workers.gateway.page import HEADERS
+from workers.gateway.problem import ProblemError, not_found
+from workers.settings import Settings
 
 router = APIRouter(include_in_schema=False)
 
 TENANT = "playground"
 USER = "guest-"
+FOLDER = files("workers.gateway") / "playground_page"
+MEDIA_TYPES = {"js": "text/javascript", "css": "text/css"}
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:;"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""The page runs its own scripts, loads nothing from elsewhere and is framed by nobody."""
 LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 
 
@@ -35,28 +42,49 @@ class Guest(BaseModel):
 
 
 class GuestSession(Session):
-    """A client secret, and the guest that it is for."""
+    """A client secret, the guest that it is for, and what the page can show of this deployment.
+
+    `can_break`: whether it may kill the worker that answers (`workers.embedded.breakage`). `narrow_model`: a model that
+    a message may ask for and that lets few requests through.
+    """
 
     user: str
+    scripted: bool
+    can_break: bool
+    narrow_model: str | None
 
 
 @router.get("/", response_class=HTMLResponse)
 async def page() -> HTMLResponse:
     """The page."""
-    text, policy = _page()
-    return HTMLResponse(text, headers={"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"})
+    return HTMLResponse(_text_of("index.html"), headers={**HEADERS, "Content-Security-Policy": POLICY})
+
+
+@router.get("/playground/{name}")
+async def part(name: str) -> Response:
+    """A script or the style of the page."""
+    media_type = MEDIA_TYPES.get(name.rpartition(".")[2])
+    if media_type is None or name not in _parts():
+        raise not_found("page")
+    return Response(_text_of(name), headers=HEADERS, media_type=media_type)
 
 
 @router.post("/playground/session")
 async def session(request: Request, runtime: Runtime) -> GuestSession:
     """A client secret for a guest, in a tenant of its own: no real user can be impersonated."""
-    _check_local(request)
+    check_local(request)
     guest = await read_model(request, Guest)
     user = guest.user or USER + secrets.token_hex(8)
-    return GuestSession(user=user, **dict(runtime.minter.mint(user, TENANT)))
+    return GuestSession(
+        user=user,
+        scripted=runtime.settings.scripted,
+        can_break=getattr(request.app.state, "can_break", False),
+        narrow_model=_narrow_model(runtime.settings),
+        **dict(runtime.minter.mint(user, TENANT)),
+    )
 
 
-def _check_local(request: Request) -> None:
+def check_local(request: Request) -> None:
     """Only a page that this machine's browser loaded from here may have one.
 
     The name in Host is checked too: a foreign page may point its own name at 127.0.0.1 (DNS rebinding). So is Origin:
@@ -78,14 +106,17 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def _narrow_model(settings: Settings) -> str | None:
+    """Only where trying it costs nothing."""
+    models = settings.limits.models if settings.scripted else {}
+    return next((name for name in sorted(settings.choosable_models) if name in models and models[name].rpm), None)
+
+
 @cache
-def _page() -> tuple[str, str]:
-    """The page, and a policy that lets it run its own script, load nothing from elsewhere and be framed by nobody."""
-    text = (files("workers.gateway") / "playground.html").read_text(encoding="utf-8")
-    script = text.partition("<script>")[2].partition("</script>")[0]
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; connect-src 'self';"
-        " img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    return text, policy
+def _parts() -> frozenset[str]:
+    return frozenset(part.name for part in FOLDER.iterdir())
+
+
+@cache
+def _text_of(name: str) -> str:
+    return (FOLDER / name).read_text(encoding="utf-8")

@@ -1,5 +1,7 @@
 """`/v1/threads`: what goes on in a conversation, for a page that was loaded again."""
 
+from contextlib import suppress
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -10,6 +12,8 @@ from workers.gateway.auth import Runtime, User, may_listen, owner_of
 from workers.gateway.ports import GatewayRuntime
 from workers.gateway.problem import not_found
 from workers.gateway.sse import open_stream
+from workers.lanes.connection import STATE_ERRORS
+from workers.limits.places import in_line, said_to_user
 from workers.sessions.tokens import Identity
 
 router = APIRouter(prefix="/v1/threads", tags=["threads"])
@@ -25,7 +29,7 @@ async def events(thread_id: Name, runtime: Runtime, user: User) -> list[EventSta
     for event_id in (await runtime.lanes.events_of(lane_of(user.tenant, thread_id)))[:MOST]:
         known = await runtime.lanes.status(event_id)
         if known is not None and known[1] == owner:
-            found.append(known[0])
+            found.append(await in_line(known[0], runtime.limiter))
     return found
 
 
@@ -39,7 +43,17 @@ async def follow(thread_id: Name, request: Request, runtime: Runtime, user: User
     await _check_known(thread_id, runtime, user)
     owner, lane = owner_of(user), lane_of(user.tenant, thread_id)
     batches = runtime.reader.thread(lane, owner, request.headers.get("Last-Event-ID"))
-    return await open_stream(batches, with_end=True, permitted=lambda: may_listen(user, runtime))
+
+    async def waiting() -> str | None:
+        """Of the first turn, if it is the caller's: the others of the thread wait for it, whatever it waits for."""
+        with suppress(*STATE_ERRORS):
+            for event_id in (await runtime.lanes.events_of(lane))[:1]:
+                known = await runtime.lanes.status(event_id)
+                is_own = known is not None and known[1] == owner
+                return await said_to_user(event_id, runtime.limiter) if is_own else None
+        return None
+
+    return await open_stream(batches, with_end=True, permitted=lambda: may_listen(user, runtime), waiting=waiting)
 
 
 async def _check_known(thread_id: str, runtime: GatewayRuntime, user: Identity) -> None:

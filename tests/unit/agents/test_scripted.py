@@ -10,9 +10,10 @@ from agents import Agent, Model, RunConfig, Runner, function_tool
 from schemas.chatkit import StructuredInputItem, ThreadItem, ThreadItemDoneEvent, WidgetItem
 from tests.unit.agents.turns import FakeTurn, answer, new_context, streamed_text_of, text_of, types_of, user_says
 from workers.agents.responder import AgentResponder
-from workers.agents.script import ANSWERS, DEFAULT_ANSWER, OWN_TOOLS
+from workers.agents.script import ANSWERS, DEFAULT_ANSWER, LONG, OWN_TOOLS, RETRIED
 from workers.agents.scripted import ScriptedModel
 from workers.agents.team import build_team
+from workers.errors import PermanentError
 
 
 def responder(word_delay: timedelta = timedelta(0)) -> AgentResponder:
@@ -81,6 +82,19 @@ async def test_the_turn_is_looked_up_not_guessed() -> None:
     assert text_of(await answer(responder(), "Which event id is this turn?", context)) == (
         "You are grace, and this is event evt_77."
     )
+
+
+async def test_a_turn_fails_when_it_is_asked_to_and_not_when_the_page_says_that_it_is_another_try() -> None:
+    with pytest.raises(PermanentError, match="asked to fail"):
+        await answer(responder(), "Please fail on purpose")
+    again = new_context(FakeTurn(variables={"retry": True}))
+    assert text_of(await answer(responder(), "Please fail on purpose", again)) == RETRIED
+
+
+async def test_a_long_answer_comes_in_many_small_pieces() -> None:
+    events = await answer(responder(), "Tell me at length how you work")
+    assert text_of(events) == streamed_text_of(events) == LONG
+    assert types_of(events).count("thread.item.updated") > 250
 
 
 async def test_a_session_is_asked_for_in_the_users_own_name() -> None:

@@ -55,3 +55,15 @@ def test_the_environment_makes_valid_settings(plan: Plan, monkeypatch: pytest.Mo
     for name, value in plan.environment().items():
         monkeypatch.setenv(name, value)
     assert Settings().service_keys == {plan.service_key}
+
+
+def test_a_scripted_stack_has_a_model_that_makes_one_wait_unless_models_or_limits_are_set(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "CHATKIT_MODEL", "CHATKIT_ALLOWED_MODELS", "CHATKIT_LIMITS"):
+        monkeypatch.delenv(variable, raising=False)
+    assert plan.environment()["CHATKIT_ALLOWED_MODELS"] == "gpt-4.1,narrow"
+    for variable in ("OPENAI_API_KEY", "CHATKIT_MODEL", "CHATKIT_LIMITS"):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, "mine")
+            assert "CHATKIT_ALLOWED_MODELS" not in plan.environment(), variable

@@ -297,6 +297,24 @@ async def _in_line(stage: Stage, *event_ids: str) -> None:
     assert None not in await stage.limiter.places(event_ids)
 
 
+@pytest.mark.parametrize(("first", "is_told"), [("u1", True), ("u2", False)])
+async def test_the_stream_of_a_thread_tells_the_place_in_line_of_the_users_own_event_only(
+    client: httpx.AsyncClient, stage: Stage, first: str, is_told: bool
+) -> None:
+    stage.waker.asleep = True
+    stage.reads.owners["thr_1"] = "acme/u1"
+    ids = []
+    for number, user in enumerate((first, "u1")):
+        event = raw_event(str(number), message_request("thr_1"), userid=user)
+        ids.append((await client.post("/v1/events", json=event, headers=SERVICE)).json()["id"])
+    await _in_line(stage, *ids)
+    following = asyncio.create_task(client.get("/v1/threads/thr_1/stream", headers=stage.bearer()))
+    await asyncio.sleep(1)  # a stream without an end; it tells its place within two idle looks of 200 ms
+    stage.reader.end_all()
+    told = [frame for frame in _frames(await following) if "in line, about" in frame]
+    assert bool(told) is is_told
+
+
 def _worker_request(type_: str) -> dict[str, Any]:
     if type_ == "input.transcribe":
         return {"type": type_, "params": {"audio_base64": "aGk=", "mime_type": "audio/webm"}}

@@ -126,9 +126,42 @@ async def test_the_playground_is_one_page_that_loads_nothing_from_elsewhere(clie
     answer = await client.get("/")
     assert answer.status_code == 200
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-    assert "script-src 'sha256-" in answer.headers["Content-Security-Policy"]
-    assert "http://" not in answer.text
-    assert "https://" not in answer.text
+    assert "script-src 'self'; style-src 'self'" in answer.headers["Content-Security-Policy"]
+    parts = re.findall(r'(?:src|href)="(/[^"]+)"', answer.text)
+    assert parts == ["/playground/style.css", "/playground/main.js"]
+    for path in parts:
+        part = await client.get(path)
+        assert part.status_code == 200
+        assert part.headers["X-Content-Type-Options"] == "nosniff"
+        assert "http://" not in part.text + answer.text
+        assert "https://" not in part.text + answer.text
+
+
+async def test_every_script_of_the_playground_is_served_and_never_parses_what_others_wrote(
+    client: httpx.AsyncClient,
+) -> None:
+    found, wanted = dict[str, str](), ["main.js"]
+    while wanted:
+        name = wanted.pop()
+        answer = await client.get(f"/playground/{name}")
+        assert answer.headers["Content-Type"].startswith("text/javascript")
+        found[name] = answer.text
+        wanted += set(re.findall(r'from "\./([a-z]+\.js)"', answer.text)) - found.keys()
+    assert len(found) > 5
+    for forbidden in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+        assert not [name for name, text in found.items() if forbidden in text]
+
+
+@pytest.mark.parametrize("name", ["index.html", "nothing.js", "..%2Fplayground.py", "__init__.py"])
+async def test_nothing_else_is_served_beside_the_playground(client: httpx.AsyncClient, name: str) -> None:
+    assert (await client.get(f"/playground/{name}")).status_code == 404
+
+
+async def test_a_gateway_that_no_stack_has_started_kills_no_worker(client: httpx.AsyncClient) -> None:
+    session = (await client.post("/playground/session", json={})).json()
+    assert session["can_break"] is False
+    bearer = {"Authorization": f"Bearer {session['client_secret']}"}
+    assert (await client.post("/playground/kill/evt_x", headers=bearer)).status_code == 404
 
 
 async def test_a_guest_of_the_playground_stays_the_same_over_a_reload(client: httpx.AsyncClient, stage: Stage) -> None:
