@@ -4,6 +4,7 @@ from typing import Any
 
 from schemas.bindings import STRUCTURED_TYPE
 from schemas.catalogue import data_models, event_types, is_request
+from schemas.events import event_id
 from schemas.examples import example_event
 
 CONTRACT_VERSION = "1.0.0"
@@ -42,7 +43,7 @@ def asyncapi_document() -> dict[str, Any]:
 
 def _channels() -> dict[str, Any]:
     events = {type_: {"$ref": f"#/components/messages/{type_}"} for type_ in event_types()}
-    frames = {name: {"$ref": f"#/components/messages/{name}"} for name in ("frame", "end")}
+    frame, end, turn_end = ({"$ref": f"#/components/messages/{name}"} for name in ("frame", "end", "turnEnd"))
     return {
         "ingress": {
             "address": "ck:ingress",
@@ -73,7 +74,15 @@ def _channels() -> dict[str, Any]:
             "servers": [{"$ref": "#/servers/redis"}, {"$ref": "#/servers/rabbitmq"}],
             "messages": {TASK_MESSAGE: {"$ref": f"#/components/messages/{TASK_MESSAGE}"}},
         },
-        "eventStream": _stream("/v1/events/{id}/stream", "The frames of one event.", "evt_…, the event's id", frames),
+        "eventStream": _stream(
+            "/v1/events/{id}/stream", "The frames of one event.", "evt_…, the event's id", {"frame": frame, "end": end}
+        ),
+        "threadStream": _stream(
+            "/v1/threads/{id}/stream",
+            "The frames of a thread's turns, one turn after another, without an end.",
+            "thr_…, the thread's id",
+            {"frame": frame, "turnEnd": turn_end},
+        ),
     }
 
 
@@ -95,6 +104,7 @@ def _operations() -> dict[str, Any]:
         "takeFromExchange": ("receive", "events"),
         "takeTask": ("receive", "ingestTask"),
         "streamEvent": ("send", "eventStream"),
+        "streamThread": ("send", "threadStream"),
     }
     return {
         name: {"action": action, "channel": {"$ref": f"#/channels/{channel}"}}
@@ -127,6 +137,13 @@ def _messages() -> dict[str, Any]:
             "contentType": "application/json",
             "payload": _schema("records.schema.json#/$defs/EndFrame"),
             "examples": [{"payload": {"state": "done", "reason": None}}],
+        },
+        "turnEnd": {
+            "name": "turnEnd",
+            "title": "The last frame of a turn, `event: turn.end`",
+            "contentType": "application/json",
+            "payload": _schema("records.schema.json#/$defs/TurnEndFrame"),
+            "examples": [{"payload": {"id": event_id("/shop", "1"), "state": "done", "reason": None}}],
         },
     }
 

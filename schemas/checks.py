@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.catalogue import ACTION_SEND, data_models, is_request, may_lack_data, nearest_types
+from schemas.debounce import debounce_problems
 from schemas.double_text import double_text_problems
 from schemas.errors import FieldProblem
 from schemas.names import NAME_RULE, is_name
@@ -57,7 +58,7 @@ def data_problems(type_: Any, data: Any) -> list[FieldProblem]:
         model.model_validate(fields)
     except ValidationError as error:
         problems += problems_of(error, fields, "data")
-    problems += double_text_problems(fields) if is_request(type_) else []
+    problems += double_text_problems(fields) + debounce_problems(fields) if is_request(type_) else []
     named = {problem.field for problem in problems}
     return problems + [problem for problem in _thread_problems(type_, fields) if problem.field not in named]
 

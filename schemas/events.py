@@ -21,6 +21,7 @@ from schemas.actions import ActionSend
 from schemas.catalogue import ACTION_SEND, PREFIX, SESSION_PREFIX, UI_PREFIX, event_types
 from schemas.chatkit import STREAMING_REQUESTS, TURN_REQUESTS
 from schemas.checks import SESSION_LANE, data_problems, extension_problems, named_thread
+from schemas.debounce import DEBOUNCED, debounce_of
 from schemas.decode import decode_json, decode_object
 from schemas.double_text import DoubleText, double_text_of
 from schemas.errors import FieldProblem, InvalidEventError
@@ -133,6 +134,16 @@ class Event(BaseModel):
     def may_meet_a_turn(self) -> bool:
         """Whether another turn of its thread may run when it comes: that of its creation meets none."""
         return self.is_streamed and self.type != CREATE
+
+    @property
+    def debounce_seconds(self) -> float | None:
+        """The quiet time that the request asks for, if it may begin a burst."""
+        return debounce_of(self.data) if self.may_begin_a_burst else None
+
+    @property
+    def may_begin_a_burst(self) -> bool:
+        """Whether it is a message, with which others may be answered."""
+        return self.type.removeprefix(PREFIX) in DEBOUNCED
 
     @cached_property
     def lane(self) -> str:

@@ -13,7 +13,7 @@ from schemas.catalogue import data_models, event_types, is_request, may_lack_dat
 from schemas.chatkit import stream_event_adapter
 from schemas.events import Event
 from schemas.examples import example_event
-from schemas.records import Acceptance, DeadLetter, EndFrame, EventStatus, PageState, Published
+from schemas.records import Acceptance, DeadLetter, EndFrame, EventStatus, PageState, Published, TurnEndFrame
 from schemas.sessions import RefreshRequest, SecretEffectData, Session, SessionRequest
 
 FOLDER = Path(__file__).parent / "json"
@@ -23,6 +23,7 @@ RECORDS: tuple[type[BaseModel], ...] = (
     Acceptance,
     EventStatus,
     EndFrame,
+    TurnEndFrame,
     DeadLetter,
     Session,
     SecretEffectData,

@@ -46,6 +46,8 @@ class CancelReason(StrEnum):
     """By a later message of the conversation, which is answered instead."""
     ROLLED_BACK = "rolled_back"
     """Likewise, and what it has shown and was asked is taken back."""
+    DISCONNECTED = "disconnected"
+    """Nobody has read it any more, for longer than the deployment lets it run on."""
 
 
 class RetryReason(StrEnum):

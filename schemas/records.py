@@ -74,6 +74,12 @@ class EndFrame(BaseModel):
     reason: str | None = None
 
 
+class TurnEndFrame(EndFrame):
+    """Data of `event: turn.end` in the stream of a thread: which of its turns ended, and how."""
+
+    id: str
+
+
 class FailedAttempt(BaseModel):
     """One attempt that failed: when, and with what (class and cleaned message)."""
 

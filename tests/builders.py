@@ -38,12 +38,18 @@ def create_event(text: str = "hello", **attributes: Any) -> Event:
 
 
 def message_event(
-    thread_id: str, text: str = "and then?", *, double_text: str | None = None, **attributes: Any
+    thread_id: str,
+    text: str = "and then?",
+    *,
+    double_text: str | None = None,
+    debounce: float | None = None,
+    **attributes: Any,
 ) -> Event:
     """`threads.add_user_message`."""
     type_, params = "threads.add_user_message", {"thread_id": thread_id, "input": user_input(text)}
-    if double_text is not None:
-        attributes["data"] = {"type": type_, "params": params, "metadata": {"double_text": double_text}}
+    asked = {"double_text": double_text, "debounce": debounce}
+    if metadata := {name: value for name, value in asked.items() if value is not None}:
+        attributes["data"] = {"type": type_, "params": params, "metadata": metadata}
     return request_event(type_, params, **attributes)
 
 

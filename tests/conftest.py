@@ -33,6 +33,8 @@ TIMED = frozenset(
         "test_bad_input",
         "test_broker_and_database_faults",
         "test_dead_reasons",
+        "test_debounce",
+        "test_disconnect_grace",
         "test_embedded_stack",
         "test_end_to_end",
         "test_failure_table",

@@ -24,7 +24,7 @@ from schemas.outcome import (
 from schemas.records import DeadLetter
 from workers.lanes.connection import State
 from workers.lanes.keys import Keys
-from workers.lanes.lanes import NO_DEFAULTS, Lanes
+from workers.lanes.lanes import NO_DEBOUNCE, NO_DEFAULTS, Lanes
 from workers.lanes.records import Begun, Settlement, Start
 from workers.policies.delivery import Lease
 
@@ -79,6 +79,7 @@ def lanes_on(
     retention: timedelta = timedelta(days=1),
     max_dead: int = 1000,
     double_text: Mapping[str, DoubleText] = NO_DEFAULTS,
+    debounce: Mapping[str, float] = NO_DEBOUNCE,
 ) -> Lanes:
     """Lanes of one worker."""
     return Lanes(
@@ -91,6 +92,7 @@ def lanes_on(
         retention=retention,
         max_dead=max_dead,
         double_text=double_text,
+        debounce=debounce,
         clock=clock,
     )
 

@@ -45,18 +45,21 @@ from workers.lanes.scripts import pipeline_of
 from workers.policies.delivery import Lease
 
 THREADS = ("thr_a", "thr_b", "thr_c")
-NAMES = tuple(f"e{number}" for number in range(7))
-TURNS = NAMES[:5]
+NAMES = tuple(f"e{number}" for number in range(9))
+TURNS = NAMES[:7]
 """A turn that has begun supersedes what died before it."""
 MODES = {"e1": "steer", "e2": "interrupt", "e3": "rollback", "e4": "reject"}
 """How those meet other turns of their lane that do not wait."""
+QUIET = {"e1": 2, "e3": 0.7, "e5": 2, "e6": 3}
+"""How many seconds those want their lane to be quiet for."""
 
 
 @cache
 def published(name: str, thread: str = THREADS[0]) -> Event:
     """An event of either kind; the same name is the same event, whatever thread it says."""
     if name in TURNS:
-        return message_event(thread, id=name, tenant="acme", double_text=MODES.get(name, "enqueue"))
+        mode, quiet = MODES.get(name, "enqueue"), QUIET.get(name)
+        return message_event(thread, id=name, tenant="acme", double_text=mode, debounce=quiet)
     return event(name, thread)
 
 

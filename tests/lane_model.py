@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from schemas.debounce import PATIENCE
 from schemas.double_text import DoubleText
 from schemas.events import Event
 from schemas.outcome import (
@@ -70,6 +71,9 @@ class ModelEvent:
     lives: int = 1
     is_turn: bool = False
     steers: bool = False
+    user: str = ""
+    burst: int | None = None
+    latest_ms: int = 0
     into: str | None = None
     failures: int = 0
     hops: int = 0
@@ -155,11 +159,15 @@ class LaneModel:
         known = self.events.get(event.event_id)
         if known is not None:
             is_head = self.lanes[lane_name].waiting[:1] == [known.id] if lane_name in self.lanes else False
-            wake = self.wake(known.id) if is_head and known.state is EventState.QUEUED else None
+            to_run = is_head and known.state is EventState.QUEUED and known.due_ms <= self.now_ms
+            wake = self.wake(known.id) if to_run else None
             return Accepted(known.id, lane_name, known.acceptance, known.state, duplicate=True, wake=wake)
         lane = self.lanes.get(lane_name, ModelLane())
         mode = event.double_text or DoubleText.ENQUEUE
+        quiet_ms = round(1000 * (event.debounce_seconds or 0))
+        burst = self.open_burst(lane, event.userid) if quiet_ms else []
         met = [self.events[id_] for id_ in lane.waiting if self.events[id_].is_turn]
+        met = [other for other in met if not burst or other.burst != burst[0].burst]
         if mode is DoubleText.REJECT and met:
             return Refused(event.event_id, lane_name, "busy", 5.0, met[0].id)
         stopped = met if mode in STOPS else []
@@ -176,13 +184,51 @@ class LaneModel:
         new.is_turn, new.steers = event.needs_turn, mode is DoubleText.STEER
         self.events[new.id] = new
         self.lanes[lane_name] = lane
+        new.user = event.userid
         lane.waiting.append(new.id)
-        if lane.waiting == [new.id]:
-            lane.alarm_ms = self.now_ms + FIRST_GRACE_MS
-            return Accepted(new.id, lane_name, new.acceptance, new.state, duplicate=False, wake=self.wake(new.id))
-        head = self.events[lane.waiting[0]]
-        wake = self.wake(head.id) if stopped and head.state is not EventState.RUNNING else None
+        if quiet_ms:
+            self.wait_for_quiet(new, burst, quiet_ms)
+        wake = self.wake_after(new, burst, lane, has_stopped=bool(stopped))
         return Accepted(new.id, lane_name, new.acceptance, new.state, duplicate=False, wake=wake)
+
+    def wake_after(
+        self, new: ModelEvent, burst: list[ModelEvent], lane: ModelLane, *, has_stopped: bool
+    ) -> Wake | None:
+        """The head that an acceptance wakes; the alarm follows what it waits for."""
+        head = self.events[lane.waiting[0]]
+        if head is new:
+            return self.arm(lane)
+        if head in burst:
+            lane.alarm_ms = head.due_ms if head.due_ms > self.now_ms else lane.alarm_ms
+            return None
+        return self.wake(head.id) if has_stopped and head.state is not EventState.RUNNING else None
+
+    def open_burst(self, lane: ModelLane, user: str) -> list[ModelEvent]:
+        """The turns at the end of a lane that a message of this user joins, last first."""
+        found: list[ModelEvent] = []
+        for other in [self.events[id_] for id_ in reversed(lane.waiting) if self.events[id_].is_turn]:
+            waits = other.state is EventState.QUEUED and not other.started and other.burst is not None
+            if not waits or other.user != user or (found and other.burst != found[0].burst):
+                break
+            found.append(other)
+        return found
+
+    def wait_for_quiet(self, new: ModelEvent, burst: list[ModelEvent], quiet_ms: int) -> None:
+        """A message begins a burst, or joins one and makes it wait anew."""
+        new.burst = burst[0].burst if burst else new.acceptance
+        new.latest_ms = burst[0].latest_ms if burst else self.now_ms + PATIENCE * quiet_ms
+        due_ms = max([min(self.now_ms + quiet_ms, new.latest_ms), *(other.due_ms for other in burst)])
+        for other in [*burst, new]:
+            other.due_ms = due_ms
+
+    def arm(self, lane: ModelLane) -> Wake | None:
+        """Set the alarm of a lane with a new head; that is woken now, unless it is not due."""
+        head = self.events[lane.waiting[0]]
+        if head.due_ms > self.now_ms:
+            lane.alarm_ms = head.due_ms
+            return None
+        lane.alarm_ms = self.now_ms + FIRST_GRACE_MS
+        return self.wake(head.id)
 
     def begin(self, start: Start, owner: str) -> Begun | NotBegun:
         event = self.events.get(start.event_id)
@@ -259,7 +305,8 @@ class LaneModel:
         if event.cancel is not None:
             return JoinRefused("cancelled")
         for other in [self.events[id_] for id_ in lane.waiting[1:] if self.events[id_].is_turn]:
-            if not other.steers or other.state is not EventState.QUEUED or other.next_frame > 1:
+            joins = other.steers or (other.burst is not None and other.burst == event.burst)
+            if not joins or other.state is not EventState.QUEUED or other.next_frame > 1:
                 break
             if self.paused:
                 self.shard(event.lane).held.add(event.lane)
@@ -336,8 +383,8 @@ class LaneModel:
             return Settled(state, None)
         if not was_head:
             return Settled(state, None)
-        lane.lease, lane.grace_ms, lane.alarm_ms = None, FIRST_GRACE_MS, self.now_ms + FIRST_GRACE_MS
-        return Settled(state, self.wake(lane.waiting[0]))
+        lane.lease, lane.grace_ms = None, FIRST_GRACE_MS
+        return Settled(state, self.arm(lane))
 
     def bury(self, event: ModelEvent) -> None:
         letters = self.shard(event.lane).letters
@@ -359,7 +406,7 @@ class LaneModel:
         event.state, event.attempt, event.deaths, event.due_ms = EventState.QUEUED, 1, 0, 0
         event.accepted_ms, event.started, event.cancel, event.settled = self.now_ms, False, None, None
         event.lives += 1
-        event.hops = 0
+        event.hops, event.burst = 0, None
         lane = self.lanes.setdefault(event.lane, ModelLane())
         others = [self.events[id_] for id_ in lane.waiting]
         place = [not other.started and other.acceptance > event.acceptance for other in others]

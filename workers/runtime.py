@@ -42,6 +42,7 @@ from workers.lanes.figures import Figures, Load, Teller
 from workers.lanes.keeper import LeaseKeeper
 from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes
+from workers.lanes.readers import Abandoned, Readers
 from workers.lanes.refusals import Refusals
 from workers.lanes.roll import Roll
 from workers.lanes.rounds import Rounds
@@ -363,6 +364,17 @@ async def worker_runtime(
         await stack.enter_async_context(running(sweeping.run(), "sweeper", give_up))
         granting = Rounds(turns.desk.grant, lambda: roll.live, failure="grant_failed")
         await stack.enter_async_context(running(granting.run(), "granter", give_up))
+        if settings.disconnect_grace is not None:
+            abandoned = Abandoned(
+                core.state,
+                core.keys,
+                grace=timedelta(seconds=settings.disconnect_grace),
+                retention=timedelta(seconds=settings.retention),
+                wake=core.waker.wake,
+                leave_line=turns.desk.forget,
+            )
+            stopping = Rounds(abandoned.stop, lambda: roll.live, failure="abandoned_not_stopped")
+            await stack.enter_async_context(running(stopping.run(), "abandoned", give_up))
         if settings.broker_url.startswith("redis"):
             client = connect_ingress(settings.broker_url)
             stack.push_async_callback(client.aclose)
@@ -380,7 +392,10 @@ async def gateway_runtime(core: Core) -> AsyncIterator[GatewayParts]:
     settings = core.settings
     keys = KeyRing.from_settings(settings)
     async with AsyncExitStack() as stack:
-        reader = FrameReader(core.state, core.keys)
+        readers = Readers(core.state, core.keys) if settings.disconnect_grace is not None else None
+        if readers is not None:  # it ends after the streams, whose ends it tells
+            await stack.enter_async_context(running(readers.run(), "readers", lambda: None))
+        reader = FrameReader(core.state, core.keys, readers=readers)
         stack.push_async_callback(reader.close)
         store, revocations, minter = store_of(settings, core.state), revocations_of(settings), minter_of(settings, keys)
         feed = RevocationFeed(store, core.state, revocations)

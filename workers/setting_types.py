@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from schemas.debounce import LONGEST_SECONDS
 from schemas.double_text import MODES
 
 
@@ -57,6 +58,11 @@ class TaskPolicy(BaseModel):
 
 DOUBLE_TEXT_FORM = (
     f'one of {MODES}; or {{"threads.add_user_message": "interrupt", "*": "enqueue"}}, '
+    "or the path of a file that holds it"
+)
+
+DEBOUNCE_FORM = (
+    f'seconds from 0 to {LONGEST_SECONDS:g}; or {{"threads.add_user_message": 2, "*": 0}}, '
     "or the path of a file that holds it"
 )
 

@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
 from fnmatch import filter as filter_names
@@ -11,7 +11,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le
@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from schemas.chatkit import STREAMING_REQUESTS
+from schemas.debounce import DEBOUNCED, LONGEST_SECONDS
 from schemas.double_text import DoubleText
 from schemas.events import MAX_EVENT_BYTES, event_types
 from schemas.events import PREFIX as TYPE_PREFIX
@@ -28,6 +29,7 @@ from workers.errors import SettingsError
 from workers.failpoints import VARIABLE as FAILPOINTS
 from workers.setting_types import (
     ACTIONS_FORM,
+    DEBOUNCE_FORM,
     DOUBLE_TEXT_FORM,
     FILTER_FORM,
     LIMITS_FORM,
@@ -42,6 +44,8 @@ from workers.setting_types import (
 from workers.transport import HTTPS_FORM, is_safe
 
 log = logging.getLogger(__name__)
+
+Setting = TypeVar("Setting")
 
 ENV_PREFIX = "CHATKIT_"
 MASK = "********"
@@ -122,6 +126,9 @@ class Settings(BaseSettings):
     double_text: Annotated[dict[str, DoubleText], NoDecode, Accepts(DOUBLE_TEXT_FORM)] = Field(
         default_factory=lambda: {"*": DoubleText.ENQUEUE}
     )
+    debounce: Annotated[
+        dict[str, Annotated[float, Field(ge=0, le=LONGEST_SECONDS)]], NoDecode, Accepts(DEBOUNCE_FORM)
+    ] = Field(default_factory=lambda: {"*": 0.0})
     quarantine_bytes: Annotated[int, Field(ge=256 * 1024 * 1024)] = 1024 * 1024 * 1024
     flood_ratio: Annotated[float, Field(gt=0, le=2)] = 0.5
     flood_least: Annotated[int, Field(ge=1)] = 20
@@ -130,6 +137,7 @@ class Settings(BaseSettings):
     max_waiting: Annotated[int, Field(ge=1)] = 200_000
     max_event_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = MAX_EVENT_BYTES
     approval_ttl: Annotated[int, Field(ge=60, le=31_536_000)] = 604_800
+    disconnect_grace: Annotated[float, Field(ge=1, le=86_400)] | None = None
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
     turn_seconds: Annotated[float, Field(gt=0, le=86_400)] = 600.0
     shards: Annotated[int, Field(ge=1, le=1024)] = 8
@@ -202,14 +210,24 @@ class Settings(BaseSettings):
     @classmethod
     def _turns_only(cls, value: dict[str, DoubleText]) -> dict[str, DoubleText]:
         """Event types, which may be written without their prefix, that may meet a turn of their conversation."""
-        modes = {name.removeprefix(TYPE_PREFIX): mode for name, mode in value.items()}
-        known = STREAMING_REQUESTS - {"threads.create"}
-        for name in modes.keys() - known - {"*"}:
-            raise ValueError(f'"{name}" is no turn that may meet another; those are {", ".join(sorted(known))} and *')
-        return {name if name == "*" else TYPE_PREFIX + name: mode for name, mode in modes.items()}
+        return _by_type(value, STREAMING_REQUESTS - {"threads.create"}, "turn that may meet another")
+
+    @field_validator("debounce")
+    @classmethod
+    def _messages_only(cls, value: dict[str, float]) -> dict[str, float]:
+        """Event types, which may be written without their prefix, that may begin a burst."""
+        return _by_type(value, DEBOUNCED, "message")
 
     @field_validator(
-        "limits", "event_filter", "task_policies", "actions", "backends", "routes", "double_text", mode="before"
+        "limits",
+        "event_filter",
+        "task_policies",
+        "actions",
+        "backends",
+        "routes",
+        "double_text",
+        "debounce",
+        mode="before",
     )
     @classmethod
     def _json_or_file(cls, value: Any) -> Any:
@@ -232,6 +250,15 @@ class Settings(BaseSettings):
     def _one_for_all(cls, value: Any) -> Any:
         """The mode of every type may be written as it is. (The last of such validators is asked first.)"""
         return {"*": value.strip()} if isinstance(value, str) and value.strip() in set(DoubleText) else value
+
+    @field_validator("debounce", mode="before")
+    @classmethod
+    def _seconds_for_all(cls, value: Any) -> Any:
+        """The quiet time of every type may be written as it is."""
+        try:
+            return {"*": float(value)} if isinstance(value, str) else value
+        except ValueError:
+            return value
 
     @field_validator("task_policies")
     @classmethod
@@ -322,6 +349,14 @@ class Settings(BaseSettings):
         """Says whether the provider's key is another than before, and nothing else about it."""
         key = self.openai_api_key.get_secret_value() if self.openai_api_key else ""
         return sha256(f"{self.openai_base_url} {key}".encode()).hexdigest()[:16]
+
+
+def _by_type(value: Mapping[str, Setting], known: Collection[str], what: str) -> dict[str, Setting]:
+    """What is set by event type, `*` for all others, with the types' prefix. Raises ValueError for another type."""
+    named = {name.removeprefix(TYPE_PREFIX): one for name, one in value.items()}
+    for name in named.keys() - set(known) - {"*"}:
+        raise ValueError(f'"{name}" is no {what}; those are {", ".join(sorted(known))} and *')
+    return {name if name == "*" else TYPE_PREFIX + name: one for name, one in named.items()}
 
 
 def _names(text: str) -> frozenset[str]:

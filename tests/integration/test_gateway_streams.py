@@ -10,8 +10,9 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from schemas.events import Event, event_id
+from schemas.events import Event, event_id, parse_event
 from schemas.outcome import Done
+from tests.builders import create_event
 from tests.eventually import eventually
 from tests.services import free_port
 from tests.unit.gateway.parsing import ServerEvent, parse_sse
@@ -20,6 +21,8 @@ from workers.errors import CancelRequestedError
 from workers.gateway import sse
 from workers.lanes.connection import connect
 from workers.lanes.records import Settlement
+from workers.limits.limiter import Ask
+from workers.setting_types import Limits
 from workers.streams.subscriptions import Subscriptions
 from workers.streams.turn_frames import TurnFrames
 
@@ -296,6 +299,42 @@ async def test_a_thread_is_followed_over_its_turns_by_its_owner_and_nobody_else(
     assert frames == [*SHOWN, *SHOWN]
     assert ends == [{"id": id_, "state": "done", "reason": None} for id_ in (ID, event_id("/shop", "2"))]
     assert len({event.id for event in events}) == len(events)
+
+
+async def test_a_follower_of_a_thread_is_told_the_place_of_each_turn_that_waits_for_a_limit(
+    client: httpx.AsyncClient, stage: Stage, turn: Turn
+) -> None:
+    """Anew for each turn, as progress without an id; nothing between two turns."""
+    turn.go.set()
+    stage.waker.asleep = True
+    await stage.limiter.set_limits(Limits.model_validate({"models": {"m": {"rpm": 1}}}))
+    await in_line(stage, create_event("something else"), waits=False)
+    thread, received = "thr_" + ID.removeprefix("evt_"), b""
+    first, second = raw_event(), raw_event("2", message_request(thread))
+    await publish(client)
+    async with client.stream("GET", f"/v1/threads/{thread}/stream", headers=stage.bearer()) as answer:
+        chunks = answer.aiter_raw()
+        for number, raw in enumerate([first, second], 1):
+            if number > 1:
+                assert (await client.post("/v1/events", json=raw, headers=SERVICE)).status_code == 202
+            await in_line(stage, parse_event(raw), waits=True)
+            while received.count(b"Number 1 in line, about") < number:
+                received += await anext(chunks)
+            await stage.limiter.leave([parse_event(raw).event_id])
+            stage.waker.asleep = False
+            await stage.waker.wake(stage.waker.woken[-1:])
+            while received.count(b"event: turn.end") < number:
+                received += await anext(chunks)
+            stage.waker.asleep = True
+    told = [block for block in received.split(b"\n\n") if b"in line" in block]
+    assert len(told) == 2
+    assert all(block.startswith(b'data: {"type":"progress_update"') for block in told)
+
+
+async def in_line(stage: Stage, event: Event, *, waits: bool) -> None:
+    """A turn asks for the model, and has to wait or not."""
+    await stage.limiter.reserve(Ask(event, event.lane, "q", "m"), "t1", timedelta(minutes=1))
+    assert (await stage.limiter.places([event.event_id]) != [None]) is waits
 
 
 async def read_until_it_closes(client: httpx.AsyncClient) -> list[ServerEvent]:

@@ -9,7 +9,7 @@ from workers.limits.limiter import PACKAGE as LIMITS
 from workers.sessions.store import PACKAGE as SESSIONS
 
 INCLUDED = {
-    LANES: {"clock", "fence", "frames", "ending", "dead", "paused", "stopping", "turns", "window"},
+    LANES: {"burst", "clock", "fence", "frames", "ending", "dead", "paused", "reading", "stopping", "turns", "window"},
     LIMITS: {"model", "line", "eta", "newcomer"},
     SESSIONS: {"live", "revoking"},
 }

@@ -6,7 +6,7 @@ import pytest
 
 from schemas.double_text import DoubleText
 from workers.errors import SettingsError
-from workers.setting_types import DOUBLE_TEXT_FORM, Limits, UserLimits
+from workers.setting_types import DEBOUNCE_FORM, DOUBLE_TEXT_FORM, Limits, UserLimits
 from workers.settings import DOMAINS_FORM, Settings, load_settings, masked_url, unknown_variables, variable_of
 from workers.transport import HTTPS_FORM
 
@@ -149,6 +149,33 @@ def test_double_texting_is_one_mode_for_all_or_one_for_each_type(environment: py
         "chatkit.threads.add_user_message": DoubleText.STEER,
         "*": DoubleText.REJECT,
     }
+
+
+def test_the_quiet_time_is_one_for_all_messages_or_one_for_each_type(environment: pytest.MonkeyPatch) -> None:
+    assert load_settings().debounce == {"*": 0}
+    environment.setenv("CHATKIT_DEBOUNCE", "1.5")
+    assert load_settings().debounce == {"*": 1.5}
+    environment.setenv("CHATKIT_DEBOUNCE", '{"threads.add_user_message": 2}')
+    assert load_settings().debounce == {"chatkit.threads.add_user_message": 2}
+
+
+@pytest.mark.parametrize(
+    ("value", "wrong"),
+    [
+        ("61", "*: input should be less than or equal to 60"),
+        ("-1", "*: input should be greater than or equal to 0"),
+        ("soon", f"neither a JSON object nor a readable file ({NO_FILE})"),
+        (
+            '{"items.feedback": 1}',
+            '"items.feedback" is no message; those are threads.add_user_message, threads.create and *',
+        ),
+    ],
+)
+def test_a_wrong_quiet_time_is_told_with_what_is_taken(environment: pytest.MonkeyPatch, value: str, wrong: str) -> None:
+    environment.setenv("CHATKIT_DEBOUNCE", value)
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert str(refused.value) == f"CHATKIT_DEBOUNCE: {wrong}: use {DEBOUNCE_FORM}"
 
 
 def test_limits_come_from_json_or_from_a_file(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:

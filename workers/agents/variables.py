@@ -11,7 +11,7 @@ MOST_NAME = 64
 MOST_BYTES = 500
 """Of one value, as JSON."""
 DEEPEST = 3
-RESERVED = frozenset({"double_text"})
+RESERVED = frozenset({"double_text", "debounce"})
 """What a page says to the queue, and not to the agents."""
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from datetime import timedelta
 from functools import partial
@@ -303,20 +303,21 @@ class TurnHandler:
             if reason is CancelReason.ROLLED_BACK:
                 await store.roll_back(event.thread_id, create=event.type == CREATE)
                 return Cancelled(reason)
-            shown = shown_by(await self._frames.shown(delivery), self._player)
+            frames, journal = await asyncio.gather(self._frames.shown(delivery), self._frames.journal(delivery))
+            shown = shown_by(frames, self._player)
             if reason is CancelReason.INTERRUPTED and event.type == CREATE and shown.created is None:
                 await self._only_ask(event, store, context)
             else:
                 note = CANCELLED_TEXT if reason in ASKED_BY_USER else STOPPED_TEXT
-                await self._show_joined(delivery, event.thread_id, shown, store, context)
+                await self._show_joined(journal, event.thread_id, shown, store, context)
                 await keep_partial(store, event.thread_id, shown, context, note)
         return Cancelled(reason)
 
     async def _show_joined(
-        self, delivery: Delivery, thread_id: str, shown: Shown, store: TurnStore, context: TurnContext
+        self, journal: Mapping[str, bytes], thread_id: str, shown: Shown, store: TurnStore, context: TurnContext
     ) -> None:
         """Messages that had joined the turn, but came too late to be shown, are the thread's as well."""
-        for _, event in joined_events(await self._frames.journal(delivery)):
+        for _, event in joined_events(journal):
             message = await self._server(store, event).message_of(
                 event, thread=empty_thread(thread_id), context=context
             )

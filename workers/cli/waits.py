@@ -44,6 +44,8 @@ def why(lane: StandingLane, place: InLine | None, workers: Sequence[str]) -> str
             return f"{_parked(lane.reason)}; {_next(lane, workers)}"
         case EventState.WAITING_RETRY:
             return f"attempt {lane.attempt} is next, after {lane.last_error}; {_next(lane, workers)}"
+        case EventState.QUEUED if lane.due_in is not None and lane.due_in > timedelta(0):
+            return f"waits until its thread is quiet; {_next(lane, workers)}"
         case EventState.QUEUED | EventState.RUNNING:
             return f"a worker has to take it; {_next(lane, workers)}"
         case EventState.DONE | EventState.DROPPED | EventState.CANCELLED | EventState.DEAD:

@@ -101,8 +101,9 @@ async def cancel(event_id: str, runtime: Runtime, caller: AnyCaller) -> dict[str
     """202: from now on no more of its text appears. 409: it had ended."""
     status = await owned_status(event_id, caller, runtime)
     reason = CancelReason.OPERATOR if isinstance(caller, Service) else CancelReason.USER
-    cancellation = await runtime.lanes.cancel(event_id, reason)
-    await forget(event_id, runtime.limiter)
+    cancellation = await runtime.lanes.cancel(event_id, reason, lane=status.lane)
+    if cancellation.result == "cancelled":  # what a worker has to end, that takes out of the line
+        await forget(event_id, runtime.limiter)
     if cancellation.wake is not None:
         await runtime.waker.wake([cancellation.wake])
     if cancellation.result == "unknown":

@@ -1,6 +1,6 @@
 """What a gateway asks of others; the composition root hands it over."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Protocol
 
 from schemas.outcome import CancelReason
@@ -28,7 +28,9 @@ class GatewayLanes(RedrivingLanes, Protocol):
 
     async def status(self, event_id: str) -> tuple[EventStatus, Owner] | None: ...
 
-    async def cancel(self, event_id: str, reason: CancelReason = CancelReason.USER) -> Cancellation: ...
+    async def cancel(
+        self, event_id: str, reason: CancelReason = CancelReason.USER, *, lane: str | None = None
+    ) -> Cancellation: ...
 
     async def depth(self) -> Depth: ...
 
@@ -49,8 +51,10 @@ class Reader(Protocol):
         self, lane: str, event_id: str, after: str | None = None, *, acceptance: int | None = None
     ) -> AsyncGenerator[Sequence[Entry], None]: ...
 
-    def thread(self, lane: str, owner: Owner, after: str | None = None) -> AsyncGenerator[Sequence[ThreadEntry], None]:
-        """The owner's turns of a thread, without an end."""
+    def thread(
+        self, lane: str, owner: Owner, after: str | None = None, *, at: Callable[[str | None], None] = lambda _: None
+    ) -> AsyncGenerator[Sequence[ThreadEntry], None]:
+        """The owner's turns of a thread, without an end; `at` is told which of them is read."""
         ...
 
     def end_all(self) -> None: ...

@@ -100,6 +100,25 @@ Waiting = Callable[[], Awaitable[str | None]]
 """What a user is told whose event stands in line; None when it does not."""
 
 
+class _Place:
+    """What a client is told of its place in line: each word of it once, until something else comes."""
+
+    def __init__(self, waiting: Waiting | None) -> None:
+        self._waiting = waiting
+        self._said: str | None = None
+
+    async def lines(self, batch: Sequence[Entry | ThreadEntry]) -> bytes:
+        """What there is to be told after this batch."""
+        if batch or self._waiting is None:
+            self._said = None
+            return b""
+        text = await self._waiting()
+        if text is None or text == self._said:
+            return b""
+        self._said = text
+        return b"data: %s\n\n" % frame_of(ProgressUpdateEvent(icon="clock", text=text))
+
+
 Permitted = Callable[[], bool]
 """Whether the client may still listen. It costs nothing: asked with each batch."""
 
@@ -142,7 +161,7 @@ async def _chunks(
 ) -> AsyncGenerator[bytes, None]:
     clock = asyncio.get_running_loop().time
     yield RETRY + _lines(first, with_end=with_end)
-    written, said, last = clock(), None, first
+    written, place, last = clock(), _Place(waiting), first
     try:
         async for batch in batches:
             if not permitted():
@@ -150,10 +169,7 @@ async def _chunks(
                     yield b"data: %s\n\n" % frame_of(ErrorEvent(code="custom", message=ENDED, allow_retry=False))
                 return
             last = batch
-            lines = _lines(batch, with_end=with_end)
-            if not batch and waiting is not None and (text := await waiting()) not in (None, said):
-                said = text
-                lines = b"data: %s\n\n" % frame_of(ProgressUpdateEvent(icon="clock", text=str(text)))
+            lines = _lines(batch, with_end=with_end) + await place.lines(batch)
             if not lines and clock() - written >= KEEP_ALIVE.total_seconds():
                 lines = COMMENT
             if lines:

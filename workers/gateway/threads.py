@@ -1,7 +1,5 @@
 """`/v1/threads`: what goes on in a conversation, for a page that was loaded again."""
 
-from contextlib import suppress
-
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -12,8 +10,7 @@ from workers.gateway.auth import Runtime, User, may_listen, owner_of
 from workers.gateway.ports import GatewayRuntime
 from workers.gateway.problem import not_found
 from workers.gateway.sse import open_stream
-from workers.lanes.connection import STATE_ERRORS
-from workers.limits.places import in_line, said_to_user
+from workers.limits.places import PlaceInThread, in_line
 from workers.sessions.tokens import Identity
 
 router = APIRouter(prefix="/v1/threads", tags=["threads"])
@@ -38,22 +35,16 @@ async def follow(thread_id: Name, request: Request, runtime: Runtime, user: User
     """Server-sent events of the turn that runs, from its start or after `Last-Event-ID`, then of each that follows.
 
     A turn's last event is `turn.end` with its id, state and reason; the stream itself has no end. What was said before
-    is read by the ChatKit request `threads.get_by_id`.
+    is read by the ChatKit request `threads.get_by_id`. The place in line of a turn that waits for a limit is told as
+    progress.
     """
     await _check_known(thread_id, runtime, user)
     owner, lane = owner_of(user), lane_of(user.tenant, thread_id)
-    batches = runtime.reader.thread(lane, owner, request.headers.get("Last-Event-ID"))
-
-    async def waiting() -> str | None:
-        """Of the first turn, if it is the caller's: the others of the thread wait for it, whatever it waits for."""
-        with suppress(*STATE_ERRORS):
-            for event_id in (await runtime.lanes.events_of(lane))[:1]:
-                known = await runtime.lanes.status(event_id)
-                is_own = known is not None and known[1] == owner
-                return await said_to_user(event_id, runtime.limiter) if is_own else None
-        return None
-
-    return await open_stream(batches, with_end=True, permitted=lambda: may_listen(user, runtime), waiting=waiting)
+    place = PlaceInThread(runtime.limiter)
+    batches = runtime.reader.thread(lane, owner, request.headers.get("Last-Event-ID"), at=place.at)
+    return await open_stream(
+        batches, with_end=True, permitted=lambda: may_listen(user, runtime), waiting=place.said_to_user
+    )
 
 
 async def _check_known(thread_id: str, runtime: GatewayRuntime, user: Identity) -> None:

@@ -24,4 +24,5 @@ def lanes_of(settings: Settings, state: State, *, owner: str) -> Lanes:
         max_waiting=settings.max_waiting,
         retention=timedelta(seconds=settings.retention),
         double_text=settings.double_text,
+        debounce=settings.debounce,
     )

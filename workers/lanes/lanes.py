@@ -10,6 +10,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, assert_never
 
+from schemas.debounce import PATIENCE
 from schemas.double_text import DoubleText
 from schemas.events import Event
 from schemas.outcome import (
@@ -71,9 +72,10 @@ JOURNAL_BYTES = 4 * 1024 * 1024
 
 
 MESSAGE = "chatkit.threads.add_user_message"
-"""What may steer a turn: it is nothing but a message."""
+"""What may steer a turn, or join a burst: it is nothing but a message."""
 
 NO_DEFAULTS: Mapping[str, DoubleText] = MappingProxyType({})
+NO_DEBOUNCE: Mapping[str, float] = MappingProxyType({})
 
 
 class Lanes(LaneViews):
@@ -91,10 +93,12 @@ class Lanes(LaneViews):
         retention: timedelta,
         max_dead: int = MAX_DEAD,
         double_text: Mapping[str, DoubleText] = NO_DEFAULTS,
+        debounce: Mapping[str, float] = NO_DEBOUNCE,
         clock: Clock | None = None,
     ) -> None:
         """`max_dead` is per shard, `clock` for tests; without one the time is that of Redis. `double_text`: the mode of
-        each event type that asks for none, `*` for all others; enqueue if it does not say either."""
+        each event type that asks for none, `*` for all others; enqueue if it does not say either. `debounce`: likewise
+        the quiet time in seconds of messages that ask for none."""
         super().__init__(state, keys, clock)
         self.dead_letters = DeadLetters(state, keys, clock)
         self.pauses = Pauses(state, keys, clock)
@@ -106,7 +110,7 @@ class Lanes(LaneViews):
         self._shard_bound = max(1, max_waiting // keys.shards)
         self._retention_ms = _ms(retention)
         self._dead_bound = max_dead
-        self._double_text = double_text
+        self._double_text, self._debounce = double_text, debounce
 
     async def check(self) -> None:
         """Make sure that this process counts the shards as the deployment was made.
@@ -191,9 +195,12 @@ class Lanes(LaneViews):
             for settlement, reply in zip(settlements, answers, strict=True)
         ]
 
-    async def cancel(self, event_id: str, reason: CancelReason = CancelReason.USER) -> Cancellation:
-        """Stop an event. Once this has answered, no more of its text appears. Wake the lane that is named."""
-        lane = await self._lane_of(event_id)
+    async def cancel(
+        self, event_id: str, reason: CancelReason = CancelReason.USER, *, lane: str | None = None
+    ) -> Cancellation:
+        """Stop an event. Once this has answered, no more of its text appears. Wake the lane that is named. `lane`,
+        where it is known, saves a round trip."""
+        lane = lane or await self._lane_of(event_id)
         if lane is None:
             return Cancellation("unknown")
         arguments: list[Argument] = [self._now(), event_id, reason, self._keys.cancel_channel()]
@@ -277,7 +284,9 @@ class Lanes(LaneViews):
         which = [event.event_id, lane, before]
         what: list[Argument] = [int(event.needs_turn), int(redriven), event.to_json(), int(event.is_streamed)]
         mode = DoubleText.ENQUEUE if redriven else self._mode_of(event)
+        quiet_ms = 0 if redriven else self._quiet_ms(event)
         what += [mode, self._keys.cancel_channel(), self._retention_ms]
+        what += [quiet_ms, int(event.type == MESSAGE), PATIENCE]
         arguments = [self._now(), *which, *bounds, event.type, queue, *who, *what]
         return self._call(script("accept"), lane, arguments)
 
@@ -287,6 +296,13 @@ class Lanes(LaneViews):
         default = self._double_text.get(event.type, self._double_text.get("*", DoubleText.ENQUEUE))
         mode = event.double_text or default
         return DoubleText.ENQUEUE if mode is DoubleText.STEER and event.type != MESSAGE else mode
+
+    def _quiet_ms(self, event: Event) -> int:
+        if not event.may_begin_a_burst:
+            return 0
+        asked = event.debounce_seconds
+        default = self._debounce.get(event.type, self._debounce.get("*", 0.0))
+        return round(1000 * (default if asked is None else asked))
 
     def _settle_call(self, settlement: Settlement) -> Call:
         lease, dead = settlement.lease, settlement.dead

@@ -30,6 +30,22 @@ async def said_to_user(event_id: str, limiter: Limiter) -> str | None:
     return WORDS[waits.reason].format(place=waits.place, seconds=round(waits.eta.total_seconds())) if waits else None
 
 
+class PlaceInThread:
+    """The place of the turn that a follower of a thread reads."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
+        self._event_id: str | None = None
+
+    def at(self, event_id: str | None) -> None:
+        """The follower reads this one from now on; None: it waits for the next."""
+        self._event_id = event_id
+
+    async def said_to_user(self) -> str | None:
+        """As of an event; None between two turns."""
+        return None if self._event_id is None else await said_to_user(self._event_id, self._limiter)
+
+
 async def _place(event_id: str, limiter: Limiter) -> InLine | None:
     """Fails open: a place is a kindness, and the limits may be away while the event's own shard answers."""
     try:

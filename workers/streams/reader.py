@@ -6,7 +6,7 @@ after any gap, and every few seconds, the reader looks.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from datetime import timedelta
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from workers.cancellation import raise_if_cancelled
 from workers.lanes.connection import State
 from workers.lanes.keys import Keys
+from workers.lanes.readers import Readers
 from workers.lanes.records import Owner
 from workers.streams.follower import Follower
 from workers.streams.looks import Looks
@@ -48,10 +49,13 @@ class FrameReader:
         idle: timedelta = IDLE,
         patience: timedelta = PATIENCE,
         subscriptions: Subscriptions | None = None,
+        readers: Readers | None = None,
     ) -> None:
+        """`readers` is told what is read, where turns that nobody reads are stopped."""
         self._state, self._keys, self._looks = state, keys, Looks(state)
         self._idle, self._patience = idle.total_seconds(), patience.total_seconds()
         self._subscriptions = subscriptions or Subscriptions(state, f"{keys.prefix}:frames")
+        self._readers = readers
         self._closing = False
         self._open: set[Mailbox] = set()
 
@@ -115,7 +119,7 @@ class FrameReader:
         """The stream of one event, and nothing else."""
         channel = self._keys.channel(lane, event_id)
         follower = Follower(self._looks, self._keys, lane, event_id, acceptance)
-        with self._subscriptions.listen(channel) as mailbox:
+        with self._counted(lane, event_id), self._subscriptions.listen(channel) as mailbox:
             self._open.add(mailbox)
             try:
                 await self._subscriptions.subscribe(channel, mailbox)
@@ -132,24 +136,28 @@ class FrameReader:
             finally:
                 self._open.discard(mailbox)
 
-    def thread(self, lane: str, owner: Owner, after: str | None = None) -> AsyncGenerator[Sequence[ThreadEntry], None]:
+    def thread(
+        self, lane: str, owner: Owner, after: str | None = None, *, at: Callable[[str | None], None] = lambda _: None
+    ) -> AsyncGenerator[Sequence[ThreadEntry], None]:
         """The owner's turns of a thread, one after another, without an end; which, and what it raises: `ThreadTurns`.
 
-        Between two turns the reader waits for the announcement of the next one, and looks every few seconds.
+        Between two turns the reader waits for the announcement of the next one, and looks every few seconds. `at` is
+        told the id of the event that is read from now on, or None between two.
         """
-        return self._thread(ThreadTurns(self._state, self._keys, lane, owner), lane, after)
+        return self._thread(ThreadTurns(self._state, self._keys, lane, owner), lane, after, at)
 
     async def _thread(
-        self, turns: ThreadTurns, lane: str, after: str | None
+        self, turns: ThreadTurns, lane: str, after: str | None, at: Callable[[str | None], None]
     ) -> AsyncGenerator[Sequence[ThreadEntry], None]:
         channel = self._keys.turns(lane)
-        with self._subscriptions.listen(channel) as mailbox:
+        with self._counted(lane), self._subscriptions.listen(channel) as mailbox:
             self._open.add(mailbox)
             try:
                 await self._subscriptions.subscribe(channel, mailbox)
                 await mailbox.take(CONFIRM.total_seconds())
                 turn = await turns.first(after)
                 while not self._closing:
+                    at(None if turn is None else turn.event_id)
                     if turn is None:
                         yield ()
                         await mailbox.take(self._idle)
@@ -170,6 +178,12 @@ class FrameReader:
                     yield turns.read(turn, batch)
         except StreamGoneError:
             turns.skip(turn)
+
+    def _counted(self, lane: str, event_id: str | None = None) -> AbstractContextManager[None]:
+        """A reader of an event, or else a follower of a thread."""
+        if self._readers is None:
+            return nullcontext()
+        return self._readers.thread(lane) if event_id is None else self._readers.event(lane, event_id)
 
     async def _patiently(self, look: Callable[[], Awaitable[Looked]]) -> Looked:
         """Look, again and again while the state is away."""

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from schemas.outcome import EventState, ParkReason
+from tests.builders import message_event
 from tests.lane_builders import LEASE, Deployment, done, event, parked, retry
 from workers.cli.waits import NO_WORKER, PARKED, why
 from workers.lanes.pauses import Paused
@@ -80,6 +81,12 @@ async def test_who_waits_for_a_limit_has_a_place_or_a_time(deployment: Deploymen
     assert why(found, None, WORKERS) == f"{limit}; due in 7 s"
     place = InLine("gpt-4.1", 3, timedelta(seconds=8), "rate_limit")
     assert why(found, place, WORKERS) == f"number 3 in line for gpt-4.1, about 8 s; {limit}"
+
+
+async def test_a_message_of_a_burst_waits_until_its_thread_is_quiet(deployment: Deployment) -> None:
+    item = message_event("thr_1", tenant="acme", debounce=4)
+    await deployment.accepted(item)
+    assert why(await of(deployment, item.lane), None, WORKERS) == "waits until its thread is quiet; due in 4 s"
 
 
 async def test_without_a_worker_that_is_what_it_waits_for(deployment: Deployment) -> None:

@@ -117,7 +117,10 @@ def test_asyncapi_has_the_ways_in_and_the_streams_out() -> None:
         "events": "chatkit.events",
         "ingestTask": "chatkit.events",
         "eventStream": "/v1/events/{id}/stream",
+        "threadStream": "/v1/threads/{id}/stream",
     }
+    assert set(document["channels"]["threadStream"]["messages"]) == {"frame", "turnEnd"}
+    assert document["operations"]["streamThread"]["channel"] == {"$ref": "#/channels/threadStream"}
     assert document["channels"]["events"]["bindings"]["amqp"]["exchange"]["type"] == "topic"
 
 

@@ -8,11 +8,15 @@
 -- A turn that meets others of its user in its lane: `reject` refuses it while one runs or waits; `interrupt` and `rollback`
 -- stop all of them, in the same instant, and it is the next to run (what needs no turn stays, and keeps its place). `steer`
 -- waits to join the one that runs. Turns of another user are not in its way: whose the thread is, its worker knows.
+-- A turn with a quiet time is not due before its lane has had no further message of its user for that long. One that comes
+-- meanwhile makes all of that burst wait anew, for a number of quiet times from the first one's acceptance at most, meets the
+-- others of the burst in no mode, and is to join the first of them when that runs. Nobody is woken for it: the alarm does.
 -- Keys: the shard's hash tag.
 -- Arguments: now ('' for TIME), id, lane, id of the one before ('' for none), bound of the lane, bound of the shard,
 --   grace in ms, type, queue, tenant, user, source, traceparent ('' for none), 1 when it needs a turn, 1 when it was a
 --   dead letter, body, 1 when it is a turn of a thread that clients follow,
---   mode of double texting, channel of cancels, retention in ms.
+--   mode of double texting, channel of cancels, retention in ms, quiet time in ms (0: none), 1 when it may join a burst,
+--   quiet times that a burst waits at most.
 -- Reply: {'new', acceptance, id to wake, its type, its queue} (the last three missing: nothing to wake),
 --   {'known', acceptance, state, 1 to wake, type, queue}, {'busy', id of the turn}, {'lane_full'} or {'system_full'}.
 --@include clock.lua
@@ -20,24 +24,31 @@
 --@include frames.lua
 --@include ending.lua
 --@include stopping.lua
+--@include burst.lua
 local REJECTED_MS = 10000  -- how long the rest of a batch may find out that it overtakes nobody
 local tag, id, lane = KEYS[1], ARGV[2], ARGV[3]
 local key, waiting = tag .. 'event:' .. id, tag .. 'lane:' .. lane
 
-local known = redis.call('HMGET', key, 'acceptance', 'state', 'type', 'queue')
+local known = redis.call('HMGET', key, 'acceptance', 'state', 'type', 'queue', 'due')
+local now_ms = math.floor(now_us(ARGV[1]) / 1000)
 if known[1] then
-  local wake = known[2] == 'queued' and redis.call('LINDEX', waiting, 0) == id
+  local wake = known[2] == 'queued' and redis.call('LINDEX', waiting, 0) == id and tonumber(known[5] or 0) <= now_ms
   return { 'known', known[1], known[2], wake and 1 or 0, known[3], known[4] }
 end
 
-local now_ms = math.floor(now_us(ARGV[1]) / 1000)
 local before = ARGV[4] == '' or redis.call('EXISTS', tag .. 'event:' .. ARGV[4], tag .. 'rejected:' .. ARGV[4]) > 0
-local mode, busy = ARGV[18], nil
+local mode, busy, quiet_ms = ARGV[18], nil, tonumber(ARGV[21])
+local burst, latest, due, members, first
+if quiet_ms > 0 and ARGV[22] == '1' then
+  burst, latest, due, members = open_burst(tag, waiting, ARGV[11])
+  first = members[#members]
+end
 local stops = mode == 'interrupt' or mode == 'rollback'
 if stops or mode == 'reject' then
   for _, other in ipairs(redis.call('LRANGE', waiting, 0, -1)) do
     local turn, user = unpack(redis.call('HMGET', tag .. 'event:' .. other, 'turn', 'user'))
-    if turn == '1' and user == ARGV[11] then
+    local its_burst = burst and redis.call('HGET', tag .. 'event:' .. other, 'burst')
+    if turn == '1' and user == ARGV[11] and (not burst or its_burst ~= burst) then
       busy = busy or {}
       busy[#busy + 1] = other
       if mode == 'reject' then
@@ -81,12 +92,24 @@ end
 if ARGV[17] == '1' then
   note_turn(tag, lane, id, acceptance)
 end
+if quiet_ms > 0 then
+  latest = latest or now_ms + tonumber(ARGV[23]) * quiet_ms
+  due = math.max(due or 0, math.min(now_ms + quiet_ms, latest))
+  redis.call('HSET', key, 'burst', burst or acceptance, 'latest', latest)
+  members = members or {}
+  members[#members + 1] = id
+  wait_until(tag, members, due)
+end
 local head = redis.call('LINDEX', waiting, 0)
 if head == id then
-  redis.call('ZADD', tag .. 'alarms', now_ms + tonumber(ARGV[7]), lane)
-  return { 'new', acceptance, id, ARGV[8], ARGV[9] }
-end
-if busy and redis.call('HGET', tag .. 'event:' .. head, 'state') ~= 'running' then
+  if arm(tag, lane, id, now_ms, terms.grace_ms) then
+    return { 'new', acceptance, id, ARGV[8], ARGV[9] }
+  end
+elseif head == first then
+  if due > now_ms then
+    redis.call('ZADD', tag .. 'alarms', due, lane)
+  end
+elseif busy and redis.call('HGET', tag .. 'event:' .. head, 'state') ~= 'running' then
   -- a worker has to end it first, or it needs no turn
   return { 'new', acceptance, unpack(wake_of(tag, head)) }
 end

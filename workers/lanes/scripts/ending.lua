@@ -9,7 +9,16 @@ local function wake_of(tag, id)
   return { id, event[1], event[2] }
 end
 
--- Takes the head off its lane. Returns the id of the next head, whose alarm is set, or '' (then the lane is gone).
+-- Sets the alarm of a lane whose head has changed, behind its wake-up. Returns whether the head is to be woken now: one
+-- that is not due is woken by the alarm.
+local function arm(tag, lane, head, now_ms, grace_ms)
+  local due = tonumber(redis.call('HGET', tag .. 'event:' .. head, 'due') or 0)
+  redis.call('ZADD', tag .. 'alarms', due > now_ms and due or now_ms + grace_ms, lane)
+  return due <= now_ms
+end
+
+-- Takes the head off its lane. Returns the id of the next head, if it is to be woken, and else ''. Its alarm is set; a lane
+-- without any is gone.
 local function pop_head(tag, lane, now_ms, grace_ms)
   redis.call('LPOP', tag .. 'lane:' .. lane)
   redis.call('DEL', tag .. 'lease:' .. lane)
@@ -18,8 +27,7 @@ local function pop_head(tag, lane, now_ms, grace_ms)
     redis.call('ZREM', tag .. 'alarms', lane)
     return ''
   end
-  redis.call('ZADD', tag .. 'alarms', now_ms + grace_ms, lane)
-  return head
+  return arm(tag, lane, head, now_ms, grace_ms) and head or ''
 end
 
 -- How long the frames of a session's event stay: the secret of the session is one of them.

@@ -32,7 +32,7 @@ redis.call('DEL', tag .. 'dead:' .. id)
 redis.call('ZREM', tag .. 'dead', id)
 number = write_frames(tag, id, acceptance, tonumber(number), { ARGV[5] }, nil)
 redis.call('HDEL', key, 'reason', 'ended', 'started', 'due', 'since', 'waited', 'cancel', 'settled', 'settled_state',
-  'settled_wake', 'hops')
+  'settled_wake', 'hops', 'burst')
 redis.call('HSET', key, 'state', 'queued', 'attempt', 1, 'deaths', 0, 'accepted', now_ms, 'next', number, 'redriven', 1)
 redis.call('PERSIST', key)
 redis.call('PERSIST', tag .. 'body:' .. id)
