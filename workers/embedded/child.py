@@ -7,20 +7,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 POLL_SECONDS = 0.05
 TAIL_LINES = 12
 PR_SET_PDEATHSIG = 1
+STDERR = 2
 
 
 class Child:
     """One process, in a session of its own: Ctrl-C reaches the parent alone, which then stops children in order."""
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        self.name, self.log = name, log
-        with log.open("wb") as output:
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path | None) -> None:
+        """`log`: where its output goes; None: to the stderr of this process."""
+        self.name, self.log = name, log or Path(os.devnull)
+        with nullcontext(STDERR) if log is None else log.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603  # our own command lines
                 command,
                 env=dict(environment),
@@ -52,6 +54,11 @@ class Child:
         """SIGTERM, if it still runs."""
         if self.code is None:
             self._process.terminate()
+
+    def hurry(self) -> None:
+        """SIGQUIT, if it still runs: a worker gives back what it has not finished, and ends."""
+        if self.code is None:
+            self._process.send_signal(signal.SIGQUIT)
 
     def ensure_stopped(self, within_seconds: float) -> bool:
         """Wait for its end, then kill it and whatever it has started. Whether it ended by itself."""

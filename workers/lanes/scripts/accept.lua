@@ -84,6 +84,7 @@ end
 local head = redis.call('LINDEX', waiting, 0)
 if head == id then
   redis.call('ZADD', tag .. 'alarms', now_ms + tonumber(ARGV[7]), lane)
+  redis.call('ZADD', tag .. 'ready', now_ms, lane)
   return { 'new', acceptance, id, ARGV[8], ARGV[9] }
 end
 if busy and redis.call('HGET', tag .. 'event:' .. head, 'state') ~= 'running' then

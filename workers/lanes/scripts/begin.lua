@@ -43,6 +43,7 @@ else
   if due and tonumber(due) > now_ms then
     return { 'not_due' }
   end
+  redis.call('ZREM', tag .. 'ready', lane)
   if is_paused(tag, lane, type, tenant, queue) then
     return { 'paused' }
   end

@@ -16,9 +16,11 @@ local function pop_head(tag, lane, now_ms, grace_ms)
   local head = redis.call('LINDEX', tag .. 'lane:' .. lane, 0)
   if not head then
     redis.call('ZREM', tag .. 'alarms', lane)
+    redis.call('ZREM', tag .. 'ready', lane)
     return ''
   end
   redis.call('ZADD', tag .. 'alarms', now_ms + grace_ms, lane)
+  redis.call('ZADD', tag .. 'ready', now_ms, lane)
   return head
 end
 
