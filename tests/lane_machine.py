@@ -421,7 +421,7 @@ class LaneMachine(RuleBasedStateMachine):
             head = raw.events[ids[0]]
             state, due = EventState(head["state"]), int(head.get("due", "0"))
             if state is EventState.QUEUED or state is EventState.WAITING_RETRY:
-                assert lane in raw.ready or lane in raw.refused
+                assert lane in raw.ready or lane in raw.refused, (lane, head, raw.ready, now)
             if lane in raw.ready and state is EventState.RUNNING:
                 assert int(raw.leases[lane]["expiry"]) <= now, "what runs needs no other worker"
             if lane in raw.ready and state is not EventState.RUNNING:
@@ -512,7 +512,7 @@ def text_of(reply: Any) -> Any:
             return reply.decode()
         case dict():
             return {text_of(key): text_of(value) for key, value in reply.items()}
-        case list() | tuple():
+        case list() | tuple() | set():
             return type(reply)(text_of(item) for item in reply)
         case _:
             return reply

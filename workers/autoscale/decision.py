@@ -111,11 +111,11 @@ def _for_age(readings: Readings, policy: ScalePolicy) -> Decision:
 
 
 def _fed(call: Decision, readings: Readings, policy: ScalePolicy) -> Decision:
-    """None is added that the provider could not feed."""
+    """None is added that the provider could not feed, even with as much room as there is to be."""
     slots = sum((quota.slots(readings.service_seconds) for quota in readings.quotas), 0.0)
     if not readings.quotas or math.isinf(slots):
         return call
-    feeds = max(readings.workers, math.ceil(slots / _per_worker(readings, policy)))
+    feeds = max(readings.workers, math.ceil(slots / policy.busy / _per_worker(readings, policy)))
     if feeds >= call.workers:
         return call
     return Decision(feeds, f"{call.reason}; the limits feed no more than {slots:.0f} at once")

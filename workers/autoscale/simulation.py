@@ -113,7 +113,7 @@ def read_trace(lines: Iterable[str]) -> list[Row]:
     reader = csv.DictReader(lines)
     if tuple(reader.fieldnames or ()) != COLUMNS:
         raise SettingsError(f"the trace's first line has to be {','.join(COLUMNS)}")
-    rows = []
+    rows: list[Row] = []
     for row in reader:
         try:
             at, arrivals, service = (float(row[name]) for name in COLUMNS[:3])

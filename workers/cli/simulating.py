@@ -1,12 +1,12 @@
 """`autoscale --simulate`: our decision beside plain depth scaling, as a table and a plot."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workers.autoscale.decision import ScalePolicy
-from workers.autoscale.simulation import Course, Ours, PlainDepth, Strategy, read_trace, simulate
+from workers.autoscale.simulation import Course, Moment, Ours, PlainDepth, Strategy, read_trace, simulate
 from workers.cli.command import CommandFailedError, Output
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def plot(found: Mapping[str, Course], target: Path) -> None:
     shown = {OURS: found[OURS], "plain depth": found[name_of(*SHOWN_RIVAL)]}
     minutes = [moment.at / 60 for moment in found[OURS].moments]
     _draw(axes[0], minutes, {"offered": [moment.offered for moment in found[OURS].moments]}, "events per second")
-    rows = {
+    rows: dict[str, Callable[[Moment], float]] = {
         "ready": lambda moment: moment.ready,
         "age of the oldest (s)": lambda moment: moment.age_seconds,
         "workers": lambda moment: moment.workers,

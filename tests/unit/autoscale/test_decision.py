@@ -106,7 +106,7 @@ def test_as_many_stay_as_begin_what_is_ready_within_the_target(
     fed = sum(quota.slots(readings.service_seconds) for quota in readings.quotas) if readings.quotas else math.inf
     slots = per_worker(readings, policy)
     assume(decision.workers < policy.most)
-    assume(decision.workers < max(readings.workers, math.ceil(min(fed, 1e9) / slots)))
+    assume(decision.workers < max(readings.workers, math.ceil(min(fed, 1e9) / policy.busy / slots)))
     free = decision.workers * slots - readings.running
     rounds = max(1.0, policy.target_age_seconds / readings.service_seconds)
     assert free * rounds >= readings.ready - 1e-6 * max(1, readings.ready, readings.running * rounds)
@@ -119,7 +119,7 @@ def test_no_worker_is_added_that_the_provider_could_not_feed(
     decision = decide(readings, policy, lately)
     if readings.quotas and decision.workers > max(readings.workers, policy.least):
         fed = sum(quota.slots(readings.service_seconds) for quota in readings.quotas)
-        assert (decision.workers - 1) * per_worker(readings, policy) < fed
+        assert (decision.workers - 1) * per_worker(readings, policy) * policy.busy < fed * 1.000001 + 1e-9
 
 
 @given(readings_of(), policies(), lately_of, st.integers(min_value=1, max_value=1_000))
