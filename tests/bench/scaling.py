@@ -74,6 +74,7 @@ class Run:
     ages: list[tuple[int, float]] = field(default_factory=list)
     attempts: Counter[int] = field(default_factory=Counter)
     states: Counter[str] = field(default_factory=Counter)
+    said: list[str] = field(default_factory=list)
 
 
 def run(sizes: Sizes) -> list[Table]:
@@ -95,9 +96,9 @@ async def _drive(made: Stack, provider: FakeProvider, whole: Run) -> None:
     environment = {**os.environ, **made.environment, **SETTINGS, "OPENAI_BASE_URL": provider.base_url}
     options = ("autoscale", "--json", "--min", str(LEAST), "--max", str(MOST))
     process = await start(*options, env=environment, cwd=ROOT)
-    told = [asyncio.create_task(_read(process, whole)), asyncio.create_task(_drop(process))]
+    told = [asyncio.create_task(_read(process, whole)), asyncio.create_task(_keep(process, whole))]
     try:
-        await _until_working(state, keys)
+        await _until_working(state, keys, whole)
         with Publisher(made.broker_url) as publisher:
             watching = asyncio.create_task(_watch(lanes, Figures(state, keys), whole))
             await _offer(publisher, whole)
@@ -137,10 +138,11 @@ async def _watch(lanes: Lanes, figures: Figures, whole: Run) -> None:
         await asyncio.sleep(SAMPLE_SECONDS)
 
 
-async def _until_working(state: Any, keys: Keys) -> None:
-    async with asyncio.timeout(STARTED_SECONDS):
-        while not (await Figures(state, keys).read()).loads:
-            await asyncio.sleep(0.1)
+async def _until_working(state: Any, keys: Keys, whole: Run) -> None:
+    deadline = time.monotonic() + STARTED_SECONDS
+    while not (await Figures(state, keys).read()).loads:
+        assert time.monotonic() < deadline, f"no worker: {whole.changes}\n{''.join(whole.said[-40:])}"
+        await asyncio.sleep(0.1)
 
 
 async def _all_ended(lanes: Lanes, whole: Run) -> None:
@@ -161,9 +163,10 @@ async def _read(process: asyncio.subprocess.Process, whole: Run) -> None:
         whole.changes.append(json.loads(line))
 
 
-async def _drop(process: asyncio.subprocess.Process) -> None:
+async def _keep(process: asyncio.subprocess.Process, whole: Run) -> None:
     assert process.stderr is not None
-    await process.stderr.read()
+    async for line in process.stderr:
+        whole.said.append(line.decode())
 
 
 def _table(whole: Run, calls: int, picture: Path) -> Table:
