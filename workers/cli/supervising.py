@@ -4,8 +4,10 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 
 from workers.autoscale.decision import Decision, ScalePolicy
 from workers.autoscale.fleet import Changed, Fleet
@@ -37,7 +39,9 @@ class Supervisor:
     worker_options: Sequence[str]
     output: Output
     _children: list[Child] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=partial(count, 1))
     _signals: int = 0
+    _away: bool = False
     _scale: Scale | None = None
 
     async def run(self) -> None:
@@ -63,21 +67,25 @@ class Supervisor:
     async def _look(self, fleet: Fleet, scaler: Scaler) -> None:
         """While the state is away, as many stay as there were to be."""
         now = asyncio.get_running_loop().time()
-        fleet.reap(now)
+        self._reap(fleet, now)
         try:
             depth, told, models = await scaler.read()
             self._scale = await scaler.decide(depth, told, models, starting=frozenset(fleet.names))
         except STATE_ERRORS as error:
-            self.output.note(f"the state cannot be read ({type(error).__name__}): the workers stay as they are")
+            if not self._away:
+                self.output.note(f"the state cannot be read ({type(error).__name__}): the workers stay as they are")
+            self._away = True
             return
+        self._away = False
         fleet.hold(self._of_this_host(self._scale.decision, fleet, told.loads), told.loads, now)
 
     def _of_this_host(self, decision: Decision, fleet: Fleet, loads: Mapping[str, Load]) -> Decision:
-        others = sum(1 for name, load in loads.items() if load.limit and name not in fleet.names)
+        mine = {process_name(one.pid) for one in fleet.processes}  # one that drains may not have said so yet
+        others = sum(1 for name, load in loads.items() if load.limit and name not in mine)
         return Decision(max(self.policy.least, decision.workers - others), decision.reason)
 
     def _start(self) -> Child:
-        name = f"fleet-{os.getpid()}-{len(self._children) + 1}"
+        name = f"fleet-{os.getpid()}-{next(self._numbers)}"
         command = [sys.executable, "-P", "-m", "workers.cli", "worker", "-n", f"{name}@%h", *self.worker_options]
         child = Child(name, command, os.environ | {"CHATKIT_DRAIN_SECONDS": f"{self._drain_seconds:g}"}, None)
         self._children.append(child)
@@ -97,22 +105,29 @@ class Supervisor:
                 child.hurry()
             await self._ended(fleet, GIVE_BACK_SECONDS)
         for child in self._children:
-            if not child.ensure_stopped(0 if child.code is None else 1):
+            if not child.ensure_stopped(0):
                 self.output.note(f"{child.name} did not stop in time and was killed")
+
+    def _reap(self, fleet: Fleet, now: float) -> None:
+        """Who has ended leaves nothing behind. At once: later its pid may be another's."""
+        fleet.reap(now)
+        for child in [child for child in self._children if child.code is not None]:
+            child.ensure_stopped(0)
+            self._children.remove(child)
 
     async def _ended(self, fleet: Fleet, within: float, *, until_signals: int = sys.maxsize) -> bool:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within
         while fleet.processes and loop.time() < deadline and self._signals < until_signals:
             await asyncio.sleep(POLL_SECONDS)
-            fleet.reap(loop.time())
+            self._reap(fleet, loop.time())
         return not fleet.processes
 
     def _tell(self, fleet: Fleet, changed: Changed) -> None:
-        count = len(fleet.names)
-        record = {"change": changed.change, "worker": changed.worker, "reason": changed.reason, "workers": count}
+        held = len(fleet.names)
+        record = {"change": changed.change, "worker": changed.worker, "reason": changed.reason, "workers": held}
         figures = {"scale": self._scale.record()} if self._scale is not None else {}
-        self.output.record(record | figures, f"{changed.change:<8} {changed.worker}  {changed.reason}; {count} now")
+        self.output.record(record | figures, f"{changed.change:<8} {changed.worker}  {changed.reason}; {held} now")
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:
