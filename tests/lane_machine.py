@@ -483,7 +483,8 @@ class LaneMachine(RuleBasedStateMachine):
         for shard in range(SHARDS):
             pipeline.zrange(f"{keys.tag(shard)}alarms", 0, -1, withscores=True)
             pipeline.zrange(f"{keys.tag(shard)}ready", 0, -1, withscores=True)
-            pipeline.sunion(f"{keys.tag(shard)}held", f"{keys.tag(shard)}releasing")
+            pipeline.smembers(f"{keys.tag(shard)}held")
+            pipeline.smembers(f"{keys.tag(shard)}releasing")
             pipeline.zrange(f"{keys.tag(shard)}open", 0, -1)
             pipeline.hgetall(f"{keys.tag(shard)}counts")
             pipeline.zrange(f"{keys.tag(shard)}dead", 0, -1)
@@ -498,7 +499,7 @@ class LaneMachine(RuleBasedStateMachine):
         for _ in range(SHARDS):
             raw.alarms |= {lane: int(score) for lane, score in next(found)}
             raw.ready |= {lane: int(score) for lane, score in next(found)}
-            raw.refused |= set(next(found))
+            raw.refused |= next(found) | next(found)
             raw.open |= set(next(found))
             raw.counts.update({name: int(count) for name, count in next(found).items()})
             raw.dead |= set(next(found))
