@@ -208,6 +208,7 @@ def draw(whole: Run, picture: Path) -> None:
         axis.set_ylabel(label)
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
+    axes[2].set_ylim(0, TARGET_SECONDS * 1.2)
     axes[2].axhline(TARGET_SECONDS, color="tab:red", linestyle="--", linewidth=1)
     axes[3].set_xlabel("seconds")
     figure.savefig(picture, dpi=110)

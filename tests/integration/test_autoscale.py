@@ -105,7 +105,7 @@ async def test_workers_follow_the_load_and_no_turn_is_cut_on_the_way_down(
             while len(fleet.of("ended")) < 2:  # so few that one worker has room for them; each has some while it drains
                 events.append(create_event("one more"))
                 publish(deployment, events[-1])
-                await asyncio.sleep(0.7)
+                await asyncio.sleep(1.2)
         for event in events:
             assert await ended(lanes, event) is EventState.DONE
             found = await lanes.status(event.event_id)
