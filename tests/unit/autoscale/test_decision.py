@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from workers.autoscale.decision import Quota, Readings, ScalePolicy, decide, needed
@@ -48,6 +48,8 @@ def policies(draw: st.DrawFn) -> ScalePolicy:
     )
 
 
+law = settings(deadline=None)
+
 lately_of = st.none() | st.integers(min_value=0, max_value=60)
 
 
@@ -55,6 +57,7 @@ def per_worker(readings: Readings, policy: ScalePolicy) -> float:
     return readings.capacity / readings.workers if readings.workers else policy.per_worker
 
 
+@law
 @given(readings_of(), policies(), lately_of)
 def test_it_stays_within_its_bounds_and_says_why(readings: Readings, policy: ScalePolicy, lately: int | None) -> None:
     decision = decide(readings, policy, lately)
@@ -62,6 +65,7 @@ def test_it_stays_within_its_bounds_and_says_why(readings: Readings, policy: Sca
     assert decision.reason
 
 
+@law
 @given(readings_of(limited=False), policies(), lately_of)
 def test_load_adds_workers_at_once(readings: Readings, policy: ScalePolicy, lately: int | None) -> None:
     wanted = needed(readings, policy).workers
@@ -69,6 +73,7 @@ def test_load_adds_workers_at_once(readings: Readings, policy: ScalePolicy, late
     assert decide(readings, policy, lately).workers == max(policy.least, min(wanted, policy.most))
 
 
+@law
 @given(readings_of(limited=False), policies(), lately_of)
 def test_age_adds_a_worker_even_where_slots_are_free(
     readings: Readings, policy: ScalePolicy, lately: int | None
@@ -77,6 +82,7 @@ def test_age_adds_a_worker_even_where_slots_are_free(
     assert decide(readings, policy, lately).workers >= min(readings.workers + 1, policy.most)
 
 
+@law
 @given(readings_of(), policies(), lately_of)
 def test_nothing_that_is_ready_and_no_lack_of_room_add_no_worker(
     readings: Readings, policy: ScalePolicy, lately: int | None
@@ -87,6 +93,7 @@ def test_nothing_that_is_ready_and_no_lack_of_room_add_no_worker(
     assert decide(readings, policy, lately).workers <= max(readings.workers, policy.least)
 
 
+@law
 @given(readings_of(), policies(), lately_of)
 def test_a_worker_goes_only_when_none_of_the_last_while_needed_it(
     readings: Readings, policy: ScalePolicy, lately: int | None
@@ -97,6 +104,7 @@ def test_a_worker_goes_only_when_none_of_the_last_while_needed_it(
         assert decision.workers >= lately
 
 
+@law
 @given(readings_of(), policies(), lately_of)
 @example(replace(QUIET, ready=1, service_seconds=0.01), POLICY, 0)
 def test_as_many_stay_as_begin_what_is_ready_within_the_target(
@@ -112,6 +120,7 @@ def test_as_many_stay_as_begin_what_is_ready_within_the_target(
     assert free * rounds >= readings.ready - 1e-6 * max(1, readings.ready, readings.running * rounds)
 
 
+@law
 @given(readings_of(), policies(), lately_of)
 def test_no_worker_is_added_that_the_provider_could_not_feed(
     readings: Readings, policy: ScalePolicy, lately: int | None
@@ -122,6 +131,7 @@ def test_no_worker_is_added_that_the_provider_could_not_feed(
         assert (decision.workers - 1) * per_worker(readings, policy) * policy.busy < fed * 1.000001 + 1e-9
 
 
+@law
 @given(readings_of(), policies(), lately_of, st.integers(min_value=1, max_value=1_000))
 def test_more_that_is_ready_never_means_fewer_workers(
     readings: Readings, policy: ScalePolicy, lately: int | None, more: int
