@@ -96,6 +96,8 @@ class Raw:
     waiting: dict[str, list[str]]
     leases: dict[str, dict[str, str]]
     alarms: dict[str, int]
+    ready: dict[str, int]
+    refused: set[str]
     open: set[str]
     counts: Counter[str]
     dead: set[str]
@@ -410,6 +412,23 @@ class LaneMachine(RuleBasedStateMachine):
         assert {state: raw.counts[state] for state in EventState} == {state: tally[state] for state in EventState}
         for id_, fields in raw.events.items():
             self._check_event(raw, id_, fields)
+        self._check_ready(raw)
+
+    def _check_ready(self, raw: Raw) -> None:
+        """Ready is each lane whose head needs nothing but a worker, from when it does."""
+        now = self.clock.ms
+        for lane, ids in raw.waiting.items():
+            if not ids:
+                assert lane not in raw.ready
+                continue
+            head = raw.events[ids[0]]
+            state, due = EventState(head["state"]), int(head.get("due", "0"))
+            if state is EventState.QUEUED or state is EventState.WAITING_RETRY:
+                assert lane in raw.ready or lane in raw.refused, (lane, head, raw.ready, now)
+            if lane in raw.ready and state is EventState.RUNNING:
+                assert int(raw.leases[lane]["expiry"]) <= now, "what runs needs no other worker"
+            if lane in raw.ready and state is not EventState.RUNNING:
+                assert due <= max(now, raw.ready[lane]), "what has to wait needs no worker"
 
     def _check_order(self, lane: str) -> None:
         """Nothing begins once a later-accepted event has, but for what was redriven: that only asks for the turns."""
@@ -466,11 +485,14 @@ class LaneMachine(RuleBasedStateMachine):
             pipeline.hgetall(f"{keys.tag_of(lane)}lease:{lane}")
         for shard in range(SHARDS):
             pipeline.zrange(f"{keys.tag(shard)}alarms", 0, -1, withscores=True)
+            pipeline.zrange(f"{keys.tag(shard)}ready", 0, -1, withscores=True)
+            pipeline.smembers(f"{keys.tag(shard)}held")
+            pipeline.smembers(f"{keys.tag(shard)}releasing")
             pipeline.zrange(f"{keys.tag(shard)}open", 0, -1)
             pipeline.hgetall(f"{keys.tag(shard)}counts")
             pipeline.zrange(f"{keys.tag(shard)}dead", 0, -1)
         found = iter([text_of(reply) for reply in await pipeline.execute()])
-        raw = Raw({}, {}, {}, {}, {}, {}, set(), Counter(), set())
+        raw = Raw({}, {}, {}, {}, {}, {}, {}, set(), set(), Counter(), set())
         for id_ in EVENTS:
             fields, stream, journal = next(found), next(found), next(found)
             if fields:
@@ -479,6 +501,8 @@ class LaneMachine(RuleBasedStateMachine):
             raw.waiting[lane], raw.leases[lane] = next(found), next(found)
         for _ in range(SHARDS):
             raw.alarms |= {lane: int(score) for lane, score in next(found)}
+            raw.ready |= {lane: int(score) for lane, score in next(found)}
+            raw.refused |= next(found) | next(found)
             raw.open |= set(next(found))
             raw.counts.update({name: int(count) for name, count in next(found).items()})
             raw.dead |= set(next(found))
@@ -492,7 +516,7 @@ def text_of(reply: Any) -> Any:
             return reply.decode()
         case dict():
             return {text_of(key): text_of(value) for key, value in reply.items()}
-        case list() | tuple():
+        case list() | tuple() | set():
             return type(reply)(text_of(item) for item in reply)
         case _:
             return reply

@@ -42,6 +42,7 @@ def make_app(settings: Settings) -> Celery:
         task_default_queue=QUEUE_INTERACTIVE,
         task_acks_late=False,  # turns are acked early, alarms recover them
         worker_pool="workers.pool:TaskPool",
+        worker_autoscaler="workers.autoscale.slots:PoolAutoscaler",
         worker_concurrency=settings.concurrency,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=not settings.broker_url.startswith("amqp"),  # else a full worker hoards wake-ups

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -44,7 +43,7 @@ from workers.lanes.keys import Keys
 from workers.lanes.lanes import Lanes
 from workers.lanes.readers import Abandoned, Readers
 from workers.lanes.refusals import Refusals
-from workers.lanes.roll import Roll
+from workers.lanes.roll import Roll, process_name
 from workers.lanes.rounds import Rounds
 from workers.lanes.sweeper import Sweeper
 from workers.light_turn import LightTurn
@@ -104,7 +103,7 @@ GiveUp = Callable[[], None]
 
 def worker_name() -> str:
     """Who owns a lease: host and process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    return process_name(os.getpid())
 
 
 @dataclass(frozen=True, slots=True)

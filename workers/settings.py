@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -153,6 +153,11 @@ class Settings(BaseSettings):
     public_url: Annotated[
         str | None, Field(pattern=r"^https?://[A-Za-z0-9.-]+(:\d{1,5})?/?$"), Accepts(HTTPS_FORM + ", without a path")
     ] = None
+    scale_min: Annotated[int, Field(ge=1, le=10_000)] = 1
+    scale_max: Annotated[int, Field(ge=1, le=10_000, validate_default=True)] = 10
+    scale_target_age: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    scale_busy: Annotated[float, Field(gt=0, le=1)] = 0.7
+    scale_idle: Annotated[float, Field(ge=1, le=86_400)] = 60.0
     playground: Annotated[bool, Accepts("1 or 0, true or false")] = True
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 200
 
@@ -204,6 +209,14 @@ class Settings(BaseSettings):
                 missing = True
             if missing:
                 raise ValueError("the extra `otel` is not installed (pip install 'chatkit-workers[otel]'); with it")
+        return value
+
+    @field_validator("scale_max")
+    @classmethod
+    def _not_below_the_least(cls, value: int, info: ValidationInfo) -> int:
+        least = info.data.get("scale_min", value)
+        if value < least:
+            raise ValueError(f"{value} is less than CHATKIT_SCALE_MIN, which is {least}")
         return value
 
     @field_validator("double_text")

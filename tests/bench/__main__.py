@@ -13,6 +13,7 @@ from tests.bench import (
     light_events,
     open_streams,
     parked,
+    scaling,
     sessions,
     turn_cpu,
 )
@@ -29,6 +30,7 @@ BENCHMARKS = {
     "g": fairness.run,
     "h": durability.run,
     "i": sessions.run,
+    "j": scaling.run,
     "k": open_streams.run,
 }
 
@@ -39,7 +41,7 @@ def main() -> None:
         "which",
         nargs="*",
         help="a light events, b turns in flight, c first frame, d CPU, e backlog, f parked, g fairness, h durability, "
-        "i sessions, k open streams",
+        "i sessions, j scaling, k open streams",
     )
     parser.add_argument("--smoke", action="store_true", help="tiny numbers: does it still run?")
     asked = parser.parse_args()

@@ -25,6 +25,9 @@ class Sizes:
     clients: int = 1_000
     followed_turns: int = 50
     frames_each: int = 40
+    scale_peak: float = 5.0
+    scale_step_seconds: float = 30.0
+    scale_plot: bool = True
 
 
 FULL = Sizes()
@@ -44,4 +47,7 @@ SMOKE = Sizes(
     clients=40,
     followed_turns=10,
     frames_each=4,
+    scale_peak=3.0,
+    scale_step_seconds=10.0,
+    scale_plot=False,
 )

@@ -75,8 +75,10 @@ def test_workers_are_scaled_by_what_the_gateway_wants() -> None:
     worker = named("prod", "Deployment", spec.scale_target_ref.name)
     assert "replicas" not in worker["spec"], "an apply would undo what KEDA has decided"
     assert (trigger.metadata.value_location, trigger.metadata.target_value) == ("desired_workers", "1")
-    [public_url] = [one["data"]["CHATKIT_PUBLIC_URL"] for one in of_kind("prod", "ConfigMap")]
-    assert trigger.metadata.url == f"{public_url}/v1/scale"
+    [config] = [one["data"] for one in of_kind("prod", "ConfigMap")]
+    assert trigger.metadata.url == f"{config['CHATKIT_PUBLIC_URL']}/v1/scale"
+    bounds = (config["CHATKIT_SCALE_MIN"], config["CHATKIT_SCALE_MAX"])
+    assert bounds == (str(spec.min_replica_count), str(spec.max_replica_count)), "two that decide must not disagree"
     authentication = TriggerAuthentication.model_validate(
         named("prod", "TriggerAuthentication", trigger.authentication_ref.name)["spec"]
     )

@@ -219,6 +219,23 @@ def test_autoscale_grows_with_the_queue_and_shrinks_when_it_is_quiet(world: Pool
         eventually_sync(lambda: slots() == 2, within=10, every=0.3)
 
 
+def test_our_autoscaler_grows_with_what_waits_and_takes_back_what_nobody_needed(world: PoolWorld) -> None:
+    mine = {"POOL_QUEUE": f"{world.queue}-decided", "AUTOSCALE_KEEPALIVE": "1"}
+    settings = {"worker_autoscaler": "workers.autoscale.slots:PoolAutoscaler"}
+    with world.worker(settings, options=["--autoscale=8,2"], environment=mine) as worker:
+        inspect = world.app.control.inspect([worker.name], timeout=2, limit=1)
+
+        def slots() -> int:
+            return int(inspect.stats()[worker.name]["pool"]["max-concurrency"])
+
+        assert slots() == 2
+        for _ in range(12):
+            world.send("nap", "decided", 3, queue=mine["POOL_QUEUE"])
+        eventually_sync(lambda: slots() == 8, within=10, every=0.3)
+        eventually_sync(lambda: world.marked("decided").count("end") == 12, within=30)
+        eventually_sync(lambda: slots() == 2, within=15, every=0.3)
+
+
 def test_a_killed_worker_leaves_a_late_acknowledged_task_to_the_next(world: PoolWorld) -> None:
     queue = f"{world.queue}-killed"
     # Redis: a message is given out again when nobody acknowledged it for as long as this, and a sweep sees it

@@ -4,6 +4,7 @@ from importlib.resources import files
 
 import pytest
 
+from workers.autoscale.recent import PACKAGE as AUTOSCALE
 from workers.lanes.scripts import LANES, script
 from workers.limits.limiter import PACKAGE as LIMITS
 from workers.sessions.store import PACKAGE as SESSIONS
@@ -11,6 +12,7 @@ from workers.sessions.store import PACKAGE as SESSIONS
 INCLUDED = {
     LANES: {"burst", "clock", "fence", "frames", "ending", "dead", "paused", "reading", "stopping", "turns", "window"},
     LIMITS: {"model", "line", "eta", "newcomer"},
+    AUTOSCALE: set(),
     SESSIONS: {"live", "revoking"},
 }
 """Parts of scripts."""

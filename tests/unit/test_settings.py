@@ -95,6 +95,12 @@ def test_a_wrong_value_gives_one_line_with_the_variable_the_fault_and_what_is_ac
     assert said == f"{variable}: {line}"
 
 
+def test_the_most_workers_are_no_fewer_than_the_least(environment: pytest.MonkeyPatch) -> None:
+    said = refusal(environment, {"CHATKIT_SCALE_MIN": "11"})
+    accepted = "use a whole number from 1 up to 10000"
+    assert said == f"CHATKIT_SCALE_MAX: 10 is less than CHATKIT_SCALE_MIN, which is 11: {accepted}"
+
+
 def test_each_wrong_variable_gets_a_line(environment: pytest.MonkeyPatch) -> None:
     said = refusal(environment, {"CHATKIT_SHARDS": "0", "CHATKIT_PREFIX": "a b"})
     assert [line.partition(":")[0] for line in said.splitlines()] == ["CHATKIT_SHARDS", "CHATKIT_PREFIX"]

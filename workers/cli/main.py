@@ -11,6 +11,7 @@ COMMANDS = {
     "demo": "Run the stack, show a conversation through it, and end.",
     "worker": "Run a worker; takes the options of `celery worker`.",
     "gateway": "Run the HTTP gateway.",
+    "autoscale": "Run as many workers on this host as the load needs, or simulate it.",
     "flower": "Run Flower, the dashboard of tasks.",
     "publish": "Put events on the queue.",
     "events": "Show, follow or cancel one event.",

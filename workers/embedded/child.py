@@ -7,23 +7,31 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 POLL_SECONDS = 0.05
 TAIL_LINES = 12
 PR_SET_PDEATHSIG = 1
+STDERR = 2
 
 
 class Child:
     """One process, in a session of its own: Ctrl-C reaches the parent alone, which then stops children in order."""
 
     def __init__(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path, *, keep: Sequence[int] = ()
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path | None,
+        *,
+        keep: Sequence[int] = (),
     ) -> None:
-        """`keep`: file descriptors that it has as well."""
-        self.name, self.log = name, log
-        with log.open("wb") as output:
+        """`log`: where its output goes; None: to the stderr of this process. `keep`: file descriptors that it has as
+        well."""
+        self.name, self.log = name, log or Path(os.devnull)
+        with nullcontext(STDERR) if log is None else log.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603  # our own command lines
                 command,
                 env=dict(environment),
@@ -60,6 +68,11 @@ class Child:
     def kill(self) -> None:
         """SIGKILL, as a crash would have it: nothing is handed over."""
         self._process.kill()
+
+    def hurry(self) -> None:
+        """SIGQUIT, if it still runs: a worker gives back what it has not finished, and ends."""
+        if self.code is None:
+            self._process.send_signal(signal.SIGQUIT)
 
     def ensure_stopped(self, within_seconds: float) -> bool:
         """Wait for its end, then kill it and whatever it has started. Whether it ended by itself."""

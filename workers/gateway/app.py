@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from workers.gateway import chatkit, dead, events, health, page, playground, problem, sessions, threads
+from workers.gateway import chatkit, dead, events, health, page, playground, problem, scale, sessions, threads
 from workers.gateway.ports import GatewayRuntime
 from workers.gateway.traced import Traced
 from workers.gateway.transport import SecureTransport
@@ -45,7 +45,7 @@ def create_app(settings: Settings | None = None, *, runtime: GatewayRuntime | No
     app.add_middleware(SecureTransport)
     if spans.is_on():
         app.add_middleware(Traced)
-    for module in (chatkit, events, threads, dead, sessions, health, page):
+    for module in (chatkit, events, threads, dead, scale, sessions, health, page):
         app.include_router(module.router)
     if settings.playground:
         app.include_router(playground.router)

@@ -5,10 +5,10 @@ import logging
 from prometheus_client import CollectorRegistry, generate_latest
 
 from schemas.outcome import DeadReason, RetryReason
+from workers.autoscale.scale import Scale, Scaler
 from workers.gateway.ports import GatewayRuntime
 from workers.lanes.connection import STATE_ERRORS
-from workers.lanes.figures import Figures, Load, Told
-from workers.lanes.keys import Keys
+from workers.lanes.figures import Load, Told
 from workers.lanes.records import Depth
 from workers.limits.limiter import ModelStatus
 from workers.telemetry.metrics import STAGES, Metrics
@@ -22,17 +22,17 @@ async def figures_of(runtime: GatewayRuntime) -> bytes:
     rest tells."""
     metrics = Metrics()
     metrics.streams_open.set(runtime.reader.open_count)
-    settings = runtime.settings
-    figures = Figures(runtime.state, Keys(settings.prefix, settings.shards))
     try:
-        depth, told = await runtime.lanes.depth(), await figures.read()
-        models = await runtime.limiter.status(settings.model)
+        scaler = Scaler(runtime.settings, runtime.state, runtime.lanes)
+        depth, told, models = await scaler.read()
+        scale = await scaler.decide(depth, told, models)
     except STATE_ERRORS as error:
         log.warning("figures_not_read", extra={"error": type(error).__name__})
         return generate_latest(metrics.registry.restricted_registry(["chatkit_streams_open"]))
     _fill(metrics, depth)
     _fill_limits(metrics, models)
     _fill_loads(metrics, list(told.loads.values()))
+    _fill_scale(metrics, scale)
     counted = _totals(metrics, told)
     return counted + generate_latest(metrics.registry)
 
@@ -63,6 +63,13 @@ def _fill_limits(metrics: Metrics, models: list[ModelStatus]) -> None:
 def _fill_loads(metrics: Metrics, loads: list[Load]) -> None:
     metrics.worker_inflight.set(sum(load.running for load in loads))
     metrics.worker_capacity.set(sum(load.limit for load in loads))
+
+
+def _fill_scale(metrics: Metrics, scale: Scale) -> None:
+    metrics.events_ready.set(scale.readings.ready)
+    metrics.ready_age.set(scale.readings.oldest_age_seconds)
+    metrics.workers.set(scale.readings.workers)
+    metrics.workers_desired.set(scale.decision.workers)
 
 
 def _totals(metrics: Metrics, told: Told) -> bytes:

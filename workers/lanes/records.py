@@ -210,6 +210,8 @@ class Depth:
     """What all shards hold. `lanes` have work; `dropped` and `dead` count what ever ended so, by reason, and `fenced`
     the writes of stale workers that were refused, by kind (`frames`, `journal`, `settle`, `store`, `limits`). `ended`
     counts what ever ended, by type and state, `retried` attempts that are repeated, by reason, `frames` all in streams.
+    `ready` lanes have a head that needs nothing but a worker (it is not paused, and waits for no limit and no retry),
+    the first of them for `ready_age_seconds`.
     """
 
     states: Mapping[EventState, int]
@@ -223,6 +225,8 @@ class Depth:
     ended: Mapping[tuple[str, EventState], int]
     retried: Mapping[str, int]
     frames: int
+    ready: int
+    ready_age_seconds: float
 
     @property
     def leases(self) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from datetime import timedelta
 
 from workers.lanes.connection import STATE_ERRORS, State
@@ -12,6 +13,11 @@ log = logging.getLogger(__name__)
 
 SIGN_EVERY = timedelta(seconds=2)
 GONE_AFTER = timedelta(seconds=7)
+
+
+def process_name(pid: int) -> str:
+    """The name of a worker on this host."""
+    return f"{socket.gethostname()}:{pid}"
 
 
 class Roll:

@@ -47,7 +47,7 @@ class LaneViews:
         """What all shards hold, in one round trip."""
         replies = await self._scripts.run([Call(script("depth"), tag, [self._now()]) for tag in self._tags])
         counts: Counter[str] = Counter()
-        for _, _, _, counters in replies:
+        for _, _, _, counters, *_ in replies:
             for name, value in zip(counters[::2], counters[1::2], strict=True):
                 counts[name.decode()] += int(value)
         return Depth(
@@ -56,7 +56,7 @@ class LaneViews:
             lanes=sum(lanes for _, lanes, *_ in replies),
             dropped=_by_name(counts, EventState.DROPPED),
             dead=_by_name(counts, EventState.DEAD),
-            dead_kept=sum(kept for _, _, kept, _ in replies),
+            dead_kept=sum(kept for _, _, kept, *_ in replies),
             fenced_writes=counts["fenced"],
             fenced=_by_name(counts, "fenced"),
             ended={
@@ -66,6 +66,8 @@ class LaneViews:
             },
             retried=_by_name(counts, "retry"),
             frames=counts["frames"],
+            ready=sum(ready for *_, ready, _ in replies),
+            ready_age_seconds=max(age for *_, age in replies) / 1000,
         )
 
     async def _lane_of(self, event_id: str) -> str | None:

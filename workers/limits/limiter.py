@@ -53,6 +53,7 @@ class ModelStatus:
     used_rpm: float | None
     used_tpm: float | None
     used_concurrency: float | None
+    calls_per_turn: float = 1.0
 
 
 class Limiter:

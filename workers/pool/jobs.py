@@ -24,8 +24,8 @@ _current: "Jobs | None" = None
 
 
 def current_load() -> tuple[int, int]:
-    """How many jobs run in the pool of this process, and how many may."""
-    return (len(_current.running), _current.limit) if _current is not None else (0, 0)
+    """How many jobs run in the pool of this process, and how many may: none any more in one that drains."""
+    return (len(_current.running), 0 if _current.closed else _current.limit) if _current is not None else (0, 0)
 
 
 class Jobs:
@@ -42,13 +42,13 @@ class Jobs:
         self.idle = threading.Event()
         """Closed, and nothing runs any more."""
         self._callbacks = callbacks
-        self._closed = False
+        self.closed = False
         # Jobs start in copies of this one, not of the context of whichever job made room for them.
         self._context = contextvars.copy_context()
 
     def submit(self, job: Job) -> None:
         """Start a job, now or when there is a slot."""
-        if self._closed:
+        if self.closed:
             self._hand_back(job)
             return
         self.pending[job.id] = job
@@ -78,7 +78,7 @@ class Jobs:
 
     def close(self) -> None:
         """Start nothing any more. What waits goes back to the broker at once, for another worker."""
-        self._closed = True
+        self.closed = True
         for job in list(self.pending.values()):
             del self.pending[job.id]
             self._hand_back(job)
@@ -93,7 +93,7 @@ class Jobs:
         self._callbacks.post(job.on_failure, failure(DrainTimeout()))
 
     def _fill(self) -> None:
-        while not self._closed and self.pending and len(self.running) < self.limit:
+        while not self.closed and self.pending and len(self.running) < self.limit:
             job = self.pending.pop(next(iter(self.pending)))
             if not _revoked(job):
                 self._start(job)
@@ -103,7 +103,7 @@ class Jobs:
 
         That may be a lost connection or a shutdown: it stops what runs first, and only then drops what waits.
         """
-        if not self._closed:
+        if not self.closed:
             self._callbacks.post(asyncio.get_running_loop().call_soon_threadsafe, self._fill)
 
     def _start(self, job: Job) -> None:
@@ -181,7 +181,7 @@ class Jobs:
             self._callbacks.post(job.on_result, task.result())
 
     def _note_idle(self) -> None:
-        if self._closed and not self.running:
+        if self.closed and not self.running:
             self.idle.set()
 
 

@@ -94,6 +94,12 @@ class Metrics:
         # Tasks that all live workers run now (turns, batches of `chatkit.ingest`), and how many they may run.
         self.worker_inflight = self._gauge("worker_inflight", "Tasks that run in the workers")
         self.worker_capacity = self._gauge("worker_capacity", "Tasks that the workers may run at once")
+        # What `GET /v1/scale` answers. Ready: could run now, so neither waits for a limit or a retry nor behind another
+        # event of its conversation.
+        self.events_ready = self._gauge("events_ready", "Events that could run now")
+        self.ready_age = self._gauge("ready_age_seconds", "How long the first of them could have run")
+        self.workers = self._gauge("workers", "Workers that take work")
+        self.workers_desired = self._gauge("workers_desired", "Workers that there should be")
 
     def counted(self) -> list[Counter | Histogram]:
         """What workers count, and the state adds up."""

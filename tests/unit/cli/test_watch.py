@@ -28,6 +28,8 @@ def look(at: float = 10.0, done: int = 100, **changes: Any) -> Look:
         ended={},
         retried={"transient": 4},
         frames=1000,
+        ready=3,
+        ready_age_seconds=1.0,
     )
     fields: dict[str, Any] = {
         "at": at,

@@ -19,6 +19,10 @@ CONTRACT = {
     "chatkit_streams_open": set(),
     "chatkit_worker_inflight": set(),
     "chatkit_worker_capacity": set(),
+    "chatkit_events_ready": set(),
+    "chatkit_ready_age_seconds": set(),
+    "chatkit_workers": set(),
+    "chatkit_workers_desired": set(),
 }
 
 

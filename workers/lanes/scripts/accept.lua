@@ -108,6 +108,7 @@ if head == id then
 elseif head == first then
   if due > now_ms then
     redis.call('ZADD', tag .. 'alarms', due, lane)
+    redis.call('ZADD', tag .. 'ready', due, lane)
   end
 elseif busy and redis.call('HGET', tag .. 'event:' .. head, 'state') ~= 'running' then
   -- a worker has to end it first, or it needs no turn

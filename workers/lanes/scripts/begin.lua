@@ -44,6 +44,7 @@ else
     return { 'not_due' }
   end
   if is_paused(tag, lane, type, tenant, queue) then
+    redis.call('ZREM', tag .. 'ready', lane)
     return { 'paused' }
   end
   -- %.0f, since Lua would write so large a number as 1.7e+15
@@ -67,6 +68,7 @@ else
   end
 end
 redis.call('ZADD', tag .. 'alarms', expiry, lane)
+redis.call('ZREM', tag .. 'ready', lane)
 waited = waited or ' '
 local body = ARGV[7] == '1' and redis.call('GET', tag .. 'body:' .. id) or ''
 return { 'begun', epoch, attempt or 1, deaths, acceptance, number, accepted, cancel or '', body, journaled and 1 or 0,

@@ -9,11 +9,12 @@ local function wake_of(tag, id)
   return { id, event[1], event[2] }
 end
 
--- Sets the alarm of a lane whose head has changed, behind its wake-up. Returns whether the head is to be woken now: one
--- that is not due is woken by the alarm.
+-- Sets the alarm of a lane whose head has changed, behind its wake-up, and from when on the head could run. Returns whether
+-- it is to be woken now: one that is not due is woken by the alarm.
 local function arm(tag, lane, head, now_ms, grace_ms)
   local due = tonumber(redis.call('HGET', tag .. 'event:' .. head, 'due') or 0)
   redis.call('ZADD', tag .. 'alarms', due > now_ms and due or now_ms + grace_ms, lane)
+  redis.call('ZADD', tag .. 'ready', math.max(due, now_ms), lane)
   return due <= now_ms
 end
 
@@ -25,6 +26,7 @@ local function pop_head(tag, lane, now_ms, grace_ms)
   local head = redis.call('LINDEX', tag .. 'lane:' .. lane, 0)
   if not head then
     redis.call('ZREM', tag .. 'alarms', lane)
+    redis.call('ZREM', tag .. 'ready', lane)
     return ''
   end
   return arm(tag, lane, head, now_ms, grace_ms) and head or ''

@@ -2,9 +2,9 @@
 --
 -- Promise: only the holder of the lease (owner and epoch) takes them, and not once the event is to be stopped. Taken are
 -- the turns right behind the running one that are to steer it or came in one burst with it, are its user's, have not begun
--- and are not paused; what needs no turn is passed over. Each is in the journal in the same instant as it leaves the lane and ends as done, and the
--- end entry of its stream points into the running one's stream, after what has been shown by now. A journal that is full
--- takes no more. Asked again, it gives what has joined at this step before as well.
+-- and are not paused; what needs no turn is passed over. Each is in the journal in the same instant as it leaves the lane
+-- and ends as done, and the end entry of its stream points into the running one's stream, after what has been shown by now.
+-- A journal that is full takes no more. Asked again, it gives what has joined at this step before as well.
 -- Keys: the shard's hash tag.
 -- Arguments: now ('' for TIME), id, lane, owner, epoch, step, bound of the journal in bytes, retention in ms.
 -- Reply: {'joined', name of the entry, body, …} or {'stale'}, {'cancelled'}.

@@ -62,4 +62,5 @@ if redis.call('LINDEX', waiting, 0) ~= id then
   return { 'redriven' }
 end
 redis.call('ZADD', tag .. 'alarms', now_ms + tonumber(ARGV[4]), lane)
+redis.call('ZADD', tag .. 'ready', now_ms, lane)
 return { 'redriven', unpack(wake_of(tag, id)) }

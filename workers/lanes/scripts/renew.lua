@@ -15,4 +15,5 @@ end
 local expiry = math.floor(now_us(ARGV[1]) / 1000) + tonumber(ARGV[6])
 redis.call('HSET', lease_key, 'expiry', expiry)
 redis.call('ZADD', tag .. 'alarms', expiry, lane)
+redis.call('ZREM', tag .. 'ready', lane) -- where the sweep has put it, had the lease run out
 return redis.call('HGET', tag .. 'event:' .. id, 'cancel') or 'held'

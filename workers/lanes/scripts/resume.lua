@@ -25,6 +25,11 @@ for _, lane in ipairs(redis.call('SPOP', releasing, tonumber(ARGV[3]))) do
   if redis.call('EXISTS', tag .. 'lane:' .. lane) == 1 then
     redis.call('HSET', tag .. 'lease:' .. lane, 'grace', 0)
     redis.call('ZADD', tag .. 'alarms', 'LT', now_ms, lane)
+    local head = redis.call('LINDEX', tag .. 'lane:' .. lane, 0)
+    local state, due = unpack(redis.call('HMGET', tag .. 'event:' .. head, 'state', 'due'))
+    if state ~= 'running' and tonumber(due or 0) <= now_ms then
+      redis.call('ZADD', tag .. 'ready', 'NX', now_ms, lane)
+    end
   end
 end
 return { was, redis.call('SCARD', releasing) }

@@ -28,4 +28,5 @@ if paused then
   return 'gone'
 end
 redis.call('ZADD', tag .. 'alarms', now_ms + tonumber(ARGV[4]), lane)
+redis.call('ZADD', tag .. 'ready', now_ms, lane)
 return 'wake'

@@ -15,6 +15,7 @@ local now_ms = math.floor(now_us(ARGV[1]) / 1000)
 local due = now_ms + tonumber(ARGV[4])
 redis.call('HSET', key, 'state', 'waiting_limit', 'reason', ARGV[5], 'due', due, 'since', now_ms, 'attempt', 1)
 redis.call('ZADD', tag .. 'alarms', due, lane)
+redis.call('ZREM', tag .. 'ready', lane)
 redis.call('HINCRBY', tag .. 'counts', 'queued', -1)
 redis.call('HINCRBY', tag .. 'counts', 'waiting_limit', 1)
 return 1

@@ -88,6 +88,11 @@ if waits and state ~= 'cancelled' then
     'attempt', attempt or 1, 'settled', token, 'settled_state', state, 'settled_wake', to_wake)
   redis.call('DEL', lease_key)
   redis.call('ZADD', tag .. 'alarms', alarm, lane)
+  if state == 'waiting_limit' then
+    redis.call('ZREM', tag .. 'ready', lane)
+  else
+    redis.call('ZADD', tag .. 'ready', since, lane)
+  end
   redis.call('HINCRBY', tag .. 'counts', 'running', -1)
   redis.call('HINCRBY', tag .. 'counts', state, 1)
 else

@@ -26,6 +26,9 @@ local function stop_event(tag, id, reason, for_another, terms)
     redis.call('HSETNX', key, 'cancel', reason)
     redis.call('HSET', key, 'due', terms.now_ms)
     redis.call('ZADD', tag .. 'alarms', terms.now_ms + terms.grace_ms, lane)
+    if redis.call('LINDEX', tag .. 'lane:' .. lane, 0) == id then
+      redis.call('ZADD', tag .. 'ready', terms.now_ms, lane)
+    end
     return 'cancelling', wake_of(tag, id)
   end
   local event = { lane = lane, acceptance = acceptance, number = tonumber(number), state = state, settled = {} }

@@ -17,10 +17,11 @@ for _, lane in ipairs(redis.call('ZRANGEBYSCORE', alarms, '-inf', now_ms, 'LIMIT
   local head = redis.call('LINDEX', tag .. 'lane:' .. lane, 0)
   if not head then
     redis.call('ZREM', alarms, lane)
+    redis.call('ZREM', tag .. 'ready', lane)
     redis.call('DEL', lease_key)
   else
     local lease = redis.call('HMGET', lease_key, 'expiry', 'grace')
-    local type, queue, due = unpack(redis.call('HMGET', tag .. 'event:' .. head, 'type', 'queue', 'due'))
+    local type, queue, due, state = unpack(redis.call('HMGET', tag .. 'event:' .. head, 'type', 'queue', 'due', 'state'))
     local later = math.max(tonumber(lease[1] or 0), tonumber(due or 0))
     if later > now_ms then
       redis.call('ZADD', alarms, later, lane)
@@ -28,6 +29,9 @@ for _, lane in ipairs(redis.call('ZRANGEBYSCORE', alarms, '-inf', now_ms, 'LIMIT
       local grace = math.max(tonumber(lease[2] or 0), first_grace)
       redis.call('HSET', lease_key, 'grace', math.min(grace * 2, last_grace))
       redis.call('ZADD', alarms, now_ms + grace, lane)
+      if state ~= 'waiting_limit' then -- that one is only to ask again
+        redis.call('ZADD', tag .. 'ready', 'NX', now_ms, lane)
+      end
       wakes[#wakes + 1], wakes[#wakes + 2], wakes[#wakes + 3], wakes[#wakes + 4] = lane, head, type, queue
     end
   end

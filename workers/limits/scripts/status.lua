@@ -62,7 +62,7 @@ for _, name in ipairs(names) do
     ceiling = model.factor, held_seconds = math.max(0, model.hold - ms) / 1000,
     circuit = model.open == 0 and 'closed' or (ms < model.open and 'open' or 'half_open'),
     circuit_seconds = wait / 1000000, in_flight = in_flight, waiting = waiting_of(name),
-    tokens_per_call = model.tokens, used_rpm = used(model.rtat, request_us(model)),
+    tokens_per_call = model.tokens, calls_per_turn = model.calls, used_rpm = used(model.rtat, request_us(model)),
     used_tpm = used(model.ttat, token_us(model)),
     used_concurrency = places and in_flight / places or nil,
   })
