@@ -156,8 +156,8 @@ class Settings(BaseSettings):
     scale_min: Annotated[int, Field(ge=1, le=10_000)] = 1
     scale_max: Annotated[int, Field(ge=1, le=10_000, validate_default=True)] = 10
     scale_target_age: Annotated[float, Field(gt=0, le=3600)] = 10.0
-    scale_busy: Annotated[float, Field(gt=0, le=1)] = 0.7
-    scale_idle: Annotated[float, Field(ge=1, le=86_400)] = 60.0
+    scale_spare: Annotated[float, Field(ge=0, le=100)] = 1.5
+    scale_idle: Annotated[float, Field(ge=1, le=86_400)] = 30.0
     playground: Annotated[bool, Accepts("1 or 0, true or false")] = True
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 200
 

@@ -43,17 +43,22 @@ class Readings:
 class ScalePolicy:
     """What an operator wants.
 
-    `least` and `most` workers; what is ready begins within `target_age_seconds`; no more than the share `busy` of the
-    slots is taken for long, since the next ones take time to start; a worker goes once none of the last `idle_seconds`
-    needed it. `per_worker` slots are taken for a worker's as long as none says.
+    `least` and `most` workers; what is ready begins within `target_age_seconds`; `spare` times the square root of what
+    runs is kept free, since that is how far a random load strays (square-root staffing: Halfin and Whitt, 1981); a
+    worker goes once none of the last `idle_seconds` needed it. `per_worker` slots are taken for a worker's as long as
+    none says.
     """
 
     least: int
     most: int
     target_age_seconds: float
-    busy: float
+    spare: float
     idle_seconds: float
     per_worker: int
+
+    def with_room(self, slots: float) -> float:
+        """As many slots, and what is to be free beside them."""
+        return slots + self.spare * math.sqrt(slots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +102,8 @@ def _to_drain(readings: Readings, policy: ScalePolicy) -> Decision:
 
 
 def _to_have_room(readings: Readings, policy: ScalePolicy) -> Decision:
-    slots = readings.running / policy.busy
-    what = f"{readings.running} of {readings.capacity} slots taken, {policy.busy:.0%} are to be"
+    slots = policy.with_room(readings.running)
+    what = f"{readings.running} of {readings.capacity} slots taken, {slots - readings.running:.0f} are to be free"
     return Decision(math.ceil(slots / _per_worker(readings, policy)), what)
 
 
@@ -115,7 +120,7 @@ def _fed(call: Decision, readings: Readings, policy: ScalePolicy) -> Decision:
     slots = sum((quota.slots(readings.service_seconds) for quota in readings.quotas), 0.0)
     if not readings.quotas or math.isinf(slots):
         return call
-    feeds = max(readings.workers, math.ceil(slots / policy.busy / _per_worker(readings, policy)))
+    feeds = max(readings.workers, math.ceil(policy.with_room(slots) / _per_worker(readings, policy)))
     if feeds >= call.workers:
         return call
     return Decision(feeds, f"{call.reason}; the limits feed no more than {slots:.0f} at once")

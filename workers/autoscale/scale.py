@@ -113,7 +113,7 @@ def policy_of(settings: Settings, *, least: int | None = None, most: int | None 
         least=settings.scale_min if least is None else least,
         most=settings.scale_max if most is None else most,
         target_age_seconds=settings.scale_target_age,
-        busy=settings.scale_busy,
+        spare=settings.scale_spare,
         idle_seconds=settings.scale_idle,
         per_worker=settings.concurrency,
     )

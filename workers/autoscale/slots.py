@@ -19,7 +19,7 @@ class PoolAutoscaler(Autoscaler):  # type: ignore[misc]  # Celery has no types
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         settings = load_settings()
-        self._target_seconds, self._busy = settings.scale_target_age, settings.scale_busy
+        self._target_seconds, self._spare = settings.scale_target_age, settings.scale_spare
         self._needed = Needed(self.keepalive)
         self._waiting_since = monotonic()
 
@@ -55,7 +55,7 @@ class PoolAutoscaler(Autoscaler):  # type: ignore[misc]  # Celery has no types
             least=self.min_concurrency,
             most=self.max_concurrency,
             target_age_seconds=self._target_seconds,
-            busy=self._busy,
+            spare=self._spare,
             idle_seconds=self.keepalive,
             per_worker=1,
         )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from workers.autoscale.decision import Quota, Readings, ScalePolicy, decide, needed
 
-POLICY = ScalePolicy(least=1, most=20, target_age_seconds=10.0, busy=0.7, idle_seconds=60.0, per_worker=10)
+POLICY = ScalePolicy(least=1, most=20, target_age_seconds=10.0, spare=1.5, idle_seconds=60.0, per_worker=10)
 QUIET = Readings(ready=0, oldest_age_seconds=0.0, running=0, capacity=20, workers=2, service_seconds=2.0)
 
 counts = st.integers(min_value=0, max_value=5_000)
@@ -42,7 +42,7 @@ def policies(draw: st.DrawFn) -> ScalePolicy:
         least=least,
         most=draw(st.integers(min_value=max(1, least), max_value=40)),
         target_age_seconds=draw(seconds),
-        busy=draw(st.floats(min_value=0.1, max_value=1.0)),
+        spare=draw(st.floats(min_value=0.0, max_value=3.0)),
         idle_seconds=draw(seconds),
         per_worker=draw(st.integers(min_value=1, max_value=200)),
     )
@@ -88,8 +88,8 @@ def test_nothing_that_is_ready_and_no_lack_of_room_add_no_worker(
     readings: Readings, policy: ScalePolicy, lately: int | None
 ) -> None:
     """What waits for a limit or a retry is neither ready nor running: this is all there is to see of it."""
-    running = math.floor(min(readings.running, readings.capacity * policy.busy * 0.999))
-    readings = replace(readings, ready=0, oldest_age_seconds=0.0, running=running)
+    assume(policy.with_room(readings.running) <= readings.workers * per_worker(readings, policy))
+    readings = replace(readings, ready=0, oldest_age_seconds=0.0)
     assert decide(readings, policy, lately).workers <= max(readings.workers, policy.least)
 
 
@@ -114,7 +114,7 @@ def test_as_many_stay_as_begin_what_is_ready_within_the_target(
     fed = sum(quota.slots(readings.service_seconds) for quota in readings.quotas) if readings.quotas else math.inf
     slots = per_worker(readings, policy)
     assume(decision.workers < policy.most)
-    assume(decision.workers < max(readings.workers, math.ceil(min(fed, 1e9) / policy.busy / slots)))
+    assume(decision.workers < max(readings.workers, math.ceil(policy.with_room(min(fed, 1e9)) / slots)))
     free = decision.workers * slots - readings.running
     rounds = max(1.0, policy.target_age_seconds / readings.service_seconds)
     assert free * rounds >= readings.ready - 1e-6 * max(1, readings.ready, readings.running * rounds)
@@ -128,7 +128,7 @@ def test_no_worker_is_added_that_the_provider_could_not_feed(
     decision = decide(readings, policy, lately)
     if readings.quotas and decision.workers > max(readings.workers, policy.least):
         fed = sum(quota.slots(readings.service_seconds) for quota in readings.quotas)
-        assert (decision.workers - 1) * per_worker(readings, policy) * policy.busy < fed * 1.000001 + 1e-9
+        assert (decision.workers - 1) * per_worker(readings, policy) < policy.with_room(fed) * 1.000001 + 1e-9
 
 
 @law
@@ -147,7 +147,7 @@ def test_an_operator_can_read_why() -> None:
     assert decide(replace(QUIET, ready=1, oldest_age_seconds=12.0), POLICY, 0).reason == (
         "ready for 12 s, 10 s are to be the most"
     )
-    assert decide(replace(QUIET, running=19), POLICY, 0).reason == "19 of 20 slots taken, 70% are to be"
+    assert decide(replace(QUIET, running=19), POLICY, 0).reason == "19 of 20 slots taken, 7 are to be free"
     limited = replace(QUIET, ready=3_000, quotas=(Quota(starts_per_second=20.0),))
     assert decide(limited, POLICY, 0).reason.endswith("; the limits feed no more than 40 at once")
     assert decide(QUIET, POLICY, None).reason.endswith("; not seen for 60 s yet")
