@@ -263,8 +263,8 @@ async def test_dom_events_that_could_not_be_sent_go_with_the_next_ones(
     opened = await open_page(browser, deployment.gateway())
     await until(opened.batches)
     await opened.page.route("**/v1/events", lambda route: route.abort())
-    await opened.tell("chatkit.history.open")
-    await until(lambda: len(opened.batches()) == 2)
+    async with opened.page.expect_event("requestfailed"):
+        await opened.tell("chatkit.history.open")
     await opened.page.unroute("**/v1/events")
     await opened.tell("chatkit.history.close")
     await until(lambda: len(opened.batches()) == 3)

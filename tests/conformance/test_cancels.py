@@ -11,10 +11,12 @@ from schemas.chatkit import (
     ThreadItemDoneEvent,
     ThreadStreamEvent,
 )
+from schemas.events import Event
 from schemas.outcome import Cancelled, CancelReason, Done
 from tests.builders import create_event, message_event, request_event
 from tests.conformance.chats import Chat, Context, begins, dying_at, message, says, shows, texts
 from tests.conformance.test_turns import answering, question, tool_call
+from tests.eventually import eventually
 from workers.errors import (
     CancelRequestedError,
     TransientError,
@@ -114,6 +116,13 @@ async def test_a_drain_writes_nothing_and_the_turn_runs_again(chat: Chat) -> Non
     assert chat.screen(event) == texts(await chat.items(event)) == ["hello", "answer"]
 
 
+async def shown(chat: Chat, event: Event, text: str) -> None:
+    async def is_there() -> bool:
+        return text in chat.screen(event)
+
+    assert await eventually(is_there)
+
+
 async def test_a_refused_append_ends_the_turn_with_what_was_appended(chat: Chat) -> None:
     event = create_event("hello")
     closed: list[str] = []
@@ -121,6 +130,8 @@ async def test_a_refused_append_ends_the_turn_with_what_was_appended(chat: Chat)
     async def streaming(context: Context) -> AsyncGenerator[ThreadStreamEvent, None]:
         try:
             async for frame in says("one two three")(context):
+                if "two" in frame.model_dump_json():
+                    await shown(chat, event, "one")  # else both may be in one append
                 yield frame
         finally:
             closed.append("closed")

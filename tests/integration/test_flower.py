@@ -76,6 +76,11 @@ async def test_a_dead_letter_shows_as_failure_with_its_reason(deployment: Deploy
         publish(deployment, event)
         said = await shown(flower, event, "FAILURE")
         assert "permanent: BadRequestError (attempt 1)" in said
+
+        async def named() -> bool:  # Celery sends "received" with others, and an end at once
+            return all(row["name"] for row in await rows(flower))
+
+        await eventually(named)
         [row] = await rows(flower)
         assert (row["name"], row["uuid"], row["state"]) == (event.type, event.event_id, "FAILURE")
         assert row["kwargs"] == f"default / {event.thread_id}"

@@ -16,7 +16,13 @@ OWNED = {
     "GET /v1/threads/{thread_id}/stream",
     "DELETE /v1/sessions/{session_id}",
 }
-FOR_SERVICES = {"GET /v1/dead", "GET /v1/dead/{letter_id}", "POST /v1/dead/{letter_id}/redrive", "POST /v1/sessions"}
+FOR_SERVICES = {
+    "GET /v1/dead",
+    "GET /v1/dead/{letter_id}",
+    "POST /v1/dead/{letter_id}/redrive",
+    "POST /v1/sessions",
+    "GET /v1/scale",
+}
 ELSEWHERE = {"POST /chatkit", "POST /v1/events", "POST /v1/sessions/refresh"}
 """Tried below, or in the tests of their own."""
 OPEN = {"GET /healthz", "GET /readyz", "GET /metrics", "GET /chatkit-workers.js", "POST /playground/session", "GET /"}
