@@ -136,6 +136,8 @@ class Proxy:
                 await asyncio.sleep(len(data) / SLOW_BYTES_A_SECOND)
             case Weather.SLICED:
                 for start in range(0, len(data) - SLICE, SLICE):
+                    if writer.is_closing():
+                        return
                     writer.write(data[start : start + SLICE])
                     await asyncio.sleep(0)
                 data = data[(len(data) - 1) // SLICE * SLICE :]
