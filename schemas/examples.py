@@ -60,7 +60,7 @@ OTHER_DATA: dict[str, dict[str, Any]] = {
 
 
 def example_data(type_: str) -> dict[str, Any]:
-    """Data of an event of the type, the caller's own to change. Raises KeyError for a type that has no example yet: write one here."""
+    """Data of an event of the type, the caller's own. Raises KeyError for a type that has no example yet: write one."""
     if is_request(type_):
         name = type_.removeprefix(PREFIX)
         return {"type": name, "params": deepcopy(REQUEST_PARAMS[name]), "metadata": {}}
