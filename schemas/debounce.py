@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from schemas.errors import FieldProblem
+from schemas.metadata import asked_of
 
 FIELD = "debounce"
 
@@ -19,15 +20,13 @@ DEBOUNCED = frozenset({"threads.create", "threads.add_user_message"})
 
 def debounce_of(data: Mapping[str, Any]) -> float | None:
     """The quiet time that a checked request asks for, in seconds; 0: it waits for nothing."""
-    metadata = data.get("metadata")
-    asked = metadata.get(FIELD) if isinstance(metadata, Mapping) else None
+    asked = asked_of(data, FIELD)
     return None if asked is None else float(asked)
 
 
 def debounce_problems(data: Mapping[str, Any]) -> list[FieldProblem]:
     """Problems of what a request asks for."""
-    metadata = data.get("metadata")
-    asked = metadata.get(FIELD) if isinstance(metadata, Mapping) else None
+    asked = asked_of(data, FIELD)
     is_number = isinstance(asked, int | float) and not isinstance(asked, bool)
     if asked is None or (is_number and 0 <= asked <= LONGEST_SECONDS):
         return []

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from schemas.errors import FieldProblem
+from schemas.metadata import asked_of
 
 FIELD = "double_text"
 
@@ -29,15 +30,13 @@ MODES = ", ".join(DoubleText)
 
 def double_text_of(data: Mapping[str, Any]) -> DoubleText | None:
     """What a checked request asks for."""
-    metadata = data.get("metadata")
-    asked = metadata.get(FIELD) if isinstance(metadata, Mapping) else None
+    asked = asked_of(data, FIELD)
     return None if asked is None else DoubleText(asked)
 
 
 def double_text_problems(data: Mapping[str, Any]) -> list[FieldProblem]:
     """Problems of what a request asks for."""
-    metadata = data.get("metadata")
-    asked = metadata.get(FIELD) if isinstance(metadata, Mapping) else None
+    asked = asked_of(data, FIELD)
     if asked is None or (isinstance(asked, str) and asked in set(DoubleText)):
         return []
     return [FieldProblem(f"data.metadata.{FIELD}", f"must be one of {MODES}")]

@@ -1,5 +1,6 @@
 """One event of every type, as a page or a service sends it: for the generated documents, for tests, for trying out."""
 
+from copy import deepcopy
 from typing import Any
 
 from schemas.catalogue import PREFIX, is_request, may_lack_data
@@ -59,11 +60,11 @@ OTHER_DATA: dict[str, dict[str, Any]] = {
 
 
 def example_data(type_: str) -> dict[str, Any]:
-    """Data of an event of the type. Raises KeyError for a type that has no example yet: write one here."""
+    """Data of an event of the type, the caller's own. Raises KeyError for a type that has no example yet: write one."""
     if is_request(type_):
         name = type_.removeprefix(PREFIX)
-        return {"type": name, "params": REQUEST_PARAMS[name], "metadata": {}}
-    return OTHER_DATA[type_]
+        return {"type": name, "params": deepcopy(REQUEST_PARAMS[name]), "metadata": {}}
+    return deepcopy(OTHER_DATA[type_])
 
 
 def example_event(type_: str) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from workers.ingest.ingress import Ingress, connect_ingress
 from workers.ingest.intake import Intake
 from workers.ingest.rounds import LightRounds
 from workers.lanes.check_ins import CheckIns
-from workers.lanes.connection import POOL_SECONDS, STATE_ERRORS, State, connect
+from workers.lanes.connection import CONNECTIONS, POOL_SECONDS, STATE_ERRORS, State, connect
 from workers.lanes.deployment import keys_of, lanes_of
 from workers.lanes.figures import Figures, Load, Teller
 from workers.lanes.keeper import LeaseKeeper
@@ -84,12 +84,9 @@ SWEEPER = "chatkit-sweeper"
 """Its monitor in Sentry, made by its first check-in."""
 
 CANCEL_AGAIN_SECONDS = 0.5
-CONNECTIONS = 64
-"""To the state, of a worker."""
-
 GATEWAY_CONNECTIONS = 4
-"""The same of a gateway, however many clients it has: two that listen (to frames, to revocations) and two that ask. The
-one to a broker on Redis is the fifth."""
+"""To the state, of a gateway, however many clients it has: two that listen (to frames, to revocations) and two that
+ask. The one to a broker on Redis is the fifth."""
 
 GATEWAY_POOL_SECONDS = 15.0
 """How long a request may wait for one of them: after a restart, all clients of a gateway come back within a second."""
@@ -178,7 +175,7 @@ async def open_core(
         settings: of the deployment.
         app: the Celery app that wake-ups are sent with.
         name: what Redis calls the connections, with `worker_name` behind it.
-        connections: to the state, at most.
+        connections: to the state, at most, if that is a single Redis.
         pool_seconds: longest wait for one of them.
     """
     plugins, router = load_plugins(settings.plugins), router_of(settings)

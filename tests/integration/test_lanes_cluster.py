@@ -22,6 +22,7 @@ from workers.lanes.connection import connect
 from workers.lanes.keeper import LeaseKeeper
 from workers.lanes.keys import Keys
 from workers.lanes.records import Accepted, Append, Appended, Settled
+from workers.runtime import GATEWAY_CONNECTIONS
 
 pytestmark = pytest.mark.redis
 
@@ -118,6 +119,15 @@ async def test_a_cancel_on_one_node_reaches_the_worker_on_another(cluster_url: s
     finally:
         await state.aclose()
         await elsewhere.aclose()
+
+
+async def test_the_few_connections_of_a_gateway_are_no_bound_on_a_cluster_where_nobody_waits(cluster_url: str) -> None:
+    state = connect(cluster_url, max_connections=GATEWAY_CONNECTIONS)
+    try:
+        await state.get("x")  # as at the start of a process: it finds the nodes
+        assert await asyncio.gather(*(state.get("x") for _ in range(200))) == [None] * 200
+    finally:
+        await state.aclose()
 
 
 async def test_frames_and_ends_work_over_the_nodes(cluster_url: str, prefix: str) -> None:

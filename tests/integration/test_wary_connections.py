@@ -50,6 +50,37 @@ async def test_one_silent_connection_costs_a_time_out_and_the_others_are_opened_
     await client.aclose()
 
 
+async def test_who_waits_for_a_connection_is_served_in_order_and_a_waiter_that_leaves_takes_none_along(
+    redis_url: str,
+) -> None:
+    pool: WaryPool = WaryPool.from_url(redis_url, max_connections=1, timeout=5)
+    held, served = await pool.get_connection(), list[int]()
+
+    async def use(number: int) -> None:
+        connection = await pool.get_connection()
+        served.append(number)
+        await pool.release(connection)
+
+    waiting = [asyncio.create_task(use(number)) for number in range(10)]
+    await asyncio.sleep(0)  # all of them wait
+    waiting[3].cancel()
+    await pool.release(held)
+    newcomer = asyncio.create_task(use(10))
+    await asyncio.gather(*waiting, newcomer, return_exceptions=True)
+    assert served == [0, 1, 2, 4, 5, 6, 7, 8, 9, 10]
+    await pool.aclose()
+
+
+async def test_who_waits_too_long_for_a_connection_is_told_that_the_state_is_away(redis_url: str) -> None:
+    pool: WaryPool = WaryPool.from_url(redis_url, max_connections=1, timeout=0.05)
+    held = await pool.get_connection()
+    with pytest.raises(StateConnectionError):
+        await pool.get_connection()
+    await pool.release(held)
+    await pool.release(await pool.get_connection())
+    await pool.aclose()
+
+
 def test_the_same_goes_for_connections_to_the_broker(proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wary_broker.WaryPool, "suspected_at", 0.0)
     pool = wary_broker.WaryPool(

@@ -19,7 +19,7 @@ from workers.gateway.ports import GatewayRuntime
 from workers.gateway.problem import ProblemError
 from workers.gateway.requests import event_of
 from workers.gateway.secret_frames import with_secrets
-from workers.gateway.sse import Batches, Relay, open_stream
+from workers.gateway.sse import Batches, Listening, open_stream
 from workers.limits.places import forget, said_to_user
 from workers.streams.records import StreamEnd, StreamFrame
 
@@ -63,7 +63,9 @@ async def chatkit(request: Request, runtime: Runtime, user: User) -> Response:
             permitted=lambda: may_listen(user, runtime),
             headers=headers,
             waiting=lambda: said_to_user(event.event_id, runtime.limiter),
-            relay=None if accepted.duplicate else Relay(event.event_id, event.traceparent, resumed=after is not None),
+            listening=None
+            if accepted.duplicate
+            else Listening(event.event_id, event.traceparent, resumed=after is not None),
         )
     return await _single_answer(batches, headers, runtime.settings.turn_seconds)
 

@@ -20,7 +20,7 @@ from workers.gateway.ports import GatewayRuntime
 from workers.gateway.problem import ProblemError, invalid, not_found, refused, retry_after
 from workers.gateway.requests import traceparent_of
 from workers.gateway.secret_frames import with_secrets
-from workers.gateway.sse import Relay, open_stream
+from workers.gateway.sse import Listening, open_stream
 from workers.lanes.records import Accepted, Refused
 from workers.limits.places import forget, said_to_user
 from workers.sessions.tokens import Identity
@@ -92,7 +92,7 @@ async def follow(event_id: str, request: Request, runtime: Runtime, caller: AnyC
         permitted=lambda: may_listen(caller, runtime),
         headers={HEADER: status.traceparent} if status.traceparent else None,
         waiting=lambda: said_to_user(event_id, runtime.limiter),
-        relay=Relay(event_id, status.traceparent, resumed=after is not None),
+        listening=Listening(event_id, status.traceparent, resumed=after is not None),
     )
 
 

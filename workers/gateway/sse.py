@@ -70,21 +70,21 @@ class EventStream(StreamingResponse):
         chunks: AsyncGenerator[bytes, None],
         batches: Batches | ThreadBatches,
         headers: Mapping[str, str] | None = None,
-        relay: "Relay | None" = None,
+        listening: "Listening | None" = None,
     ) -> None:
         super().__init__(chunks, headers={**HEADERS, **(headers or {})}, media_type="text/event-stream")
-        self._chunks, self._batches, self._relay = chunks, batches, relay
+        self._chunks, self._batches, self._listening = chunks, batches, listening
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # both: closing a generator that was never started does not close what it was given
         async with aclosing(self._batches), aclosing(self._chunks):
-            with self._relay.span() if self._relay is not None else nullcontext():
+            with self._listening.span() if self._listening is not None else nullcontext():
                 await super().__call__(scope, receive, send)
 
 
 @dataclass(frozen=True, slots=True)
-class Relay:
-    """Of what a stream is, for its span."""
+class Listening:
+    """What the span of an open stream says."""
 
     event_id: str
     traceparent: str | None
@@ -130,7 +130,7 @@ async def open_stream(
     permitted: Permitted,
     headers: Mapping[str, str] | None = None,
     waiting: Waiting | None = None,
-    relay: Relay | None = None,
+    listening: Listening | None = None,
 ) -> EventStream:
     """Answer with an event's frames. The first batch is awaited here, so that its errors still become a status.
 
@@ -140,7 +140,7 @@ async def open_stream(
         permitted: when it says no, the stream breaks off; the client comes back, and is told why.
         headers: further headers of the answer.
         waiting: asked while nothing happens; what it says is shown as progress, without an id, and stored nowhere.
-        relay: whose frames they are, where they are of one event.
+        listening: for the span of the stream, where it is one event's.
     """
     try:
         first = await anext(batches)
@@ -148,7 +148,7 @@ async def open_stream(
         await batches.aclose()
         raise
     chunks = _chunks(first, batches, with_end=with_end, permitted=permitted, waiting=waiting)
-    return EventStream(chunks, batches, headers, relay)
+    return EventStream(chunks, batches, headers, listening)
 
 
 async def _chunks(

@@ -17,6 +17,12 @@ STATE_ERRORS = (RedisError, RedisClusterException, OSError, TimeoutError)
 SOCKET_SECONDS = 3.0
 """Longest wait for a connection, and for a reply: after it, a half-open connection is found out."""
 
+CONNECTIONS = 64
+"""Of a pool, where nobody says otherwise."""
+
+CLUSTER_CONNECTIONS = 1024
+"""To each node of a cluster, at most: redis-py's pool for it raises when it is empty, instead of waiting."""
+
 POOL_SECONDS = 5.0
 """Longest wait for a free connection of a large pool."""
 
@@ -27,13 +33,13 @@ CLUSTER_SUFFIX = "+cluster"
 
 
 def connect(
-    url: str, *, max_connections: int = 64, pool_seconds: float = POOL_SECONDS, name: str | None = None
+    url: str, *, max_connections: int = CONNECTIONS, pool_seconds: float = POOL_SECONDS, name: str | None = None
 ) -> State:
     """A client that connects when it is first used.
 
     Args:
         url: `redis://`, `rediss://`, `redis+cluster://` or `rediss+cluster://`.
-        max_connections: of the pool, whose users then wait; of a cluster, per node, without waiting.
+        max_connections: of the pool, whose users then wait. A cluster has `CLUSTER_CONNECTIONS`.
         pool_seconds: longest wait for one of them.
         name: what Redis calls the connections (`CLIENT LIST`).
     """
@@ -41,7 +47,7 @@ def connect(
     if scheme.endswith(CLUSTER_SUFFIX):
         return RedisCluster.from_url(
             f"{scheme.removesuffix(CLUSTER_SUFFIX)}://{rest}",
-            max_connections=max_connections * 16,  # its pool raises when it is empty instead of waiting
+            max_connections=CLUSTER_CONNECTIONS,
             socket_timeout=SOCKET_SECONDS,
             socket_connect_timeout=SOCKET_SECONDS,
             socket_keepalive=True,

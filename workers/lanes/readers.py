@@ -149,9 +149,9 @@ class Abandoned:
         answers = await self._scripts.run([Call(abandon, tag, [now, *self._arguments]) for tag in self._tags])
         stopped = [event_id.decode() for ids, _ in answers for event_id in ids]
         wakes = [wake for _, flat in answers for wake in replies.wakes_of(flat)]
-        if wakes:
-            await self._wake(wakes)
         for event_id in stopped:
             log.info("turn_abandoned", extra={"event_id": event_id})
-        if stopped:
+        if stopped:  # first: it waits for nothing, and a wake-up that fails must not keep them in line
             self._leave_line(stopped)
+        if wakes:
+            await self._wake(wakes)

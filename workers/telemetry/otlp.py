@@ -9,8 +9,9 @@ from contextvars import ContextVar
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from schemas.traces import origin_of
 from workers.telemetry import spans
-from workers.telemetry.spans import Attributes, Kind, Span
+from workers.telemetry.spans import EVENT_ID, Attributes, Kind, Span
 
 if TYPE_CHECKING:  # the extra `otel`
     from opentelemetry.sdk.trace import TracerProvider
@@ -117,6 +118,9 @@ class OtlpTracer:
             finally:
                 _place_of_next.reset(token)
         trace_id, span_id, flags = _place(parent)
+        if EVENT_ID in attributes and parent == origin_of(str(attributes[EVENT_ID]), None):
+            # the trace begins here, so no caller has decided: all processes do as `accept`, its first span, does
+            flags = int(self._tracer.sampler.should_sample(self._nothing, trace_id, name).decision.is_sampled())
         remote = self._trace.SpanContext(trace_id, span_id, is_remote=True, trace_flags=self._trace.TraceFlags(flags))
         context = self._trace.set_span_in_context(self._trace.NonRecordingSpan(remote), self._nothing)
         return OtlpSpan(self._tracer.start_span(name, context, **given), self._trace)

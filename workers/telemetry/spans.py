@@ -1,5 +1,5 @@
-"""Spans: what of an event took how long, each under the trace that the event carries. While nobody exports them, one
-look at a variable is all that they cost.
+"""Spans: what of an event took how long, each under the trace that the event carries. While nobody exports them, they
+cost next to nothing.
 
 An event outlives processes, so its spans are not nested in each other but hang on the place that its `traceparent`
 names (of its publisher, or of the request that brought it); what happens inside of a run hangs on the run. Attributes

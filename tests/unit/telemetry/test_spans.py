@@ -1,12 +1,14 @@
 import asyncio
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 
 from schemas.traces import origin_of
 from workers.telemetry import spans
@@ -75,6 +77,22 @@ def test_a_trace_that_its_publisher_does_not_sample_is_not_exported(exported: In
         spans.begin("model").end()
     assert str(turn.traceparent).endswith("-00"), "those further on are told"
     assert exported.get_finished_spans() == ()
+
+
+def test_a_trace_that_begins_here_is_sampled_whole_or_not_at_all() -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(sampler=ParentBasedTraceIdRatio(0.25), id_generator=planned_ids())
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    spans.install(OtlpTracer(provider.get_tracer("tests")))
+    for number in range(100):
+        origin, said = origin_of(f"evt_{number}", None), {spans.EVENT_ID: f"evt_{number}"}
+        spans.past("accept", origin, 0.25, said, own=True)
+        with spans.span("turn", origin, attributes=said):
+            spans.begin("model").end()
+    spans.install(None)
+    spans_of = Counter(ids(span)[0] for span in exporter.get_finished_spans())
+    assert 0 < len(spans_of) < 100
+    assert set(spans_of.values()) == {3}
 
 
 def test_an_error_is_told_by_its_class_and_not_by_its_text(exported: InMemorySpanExporter) -> None:
