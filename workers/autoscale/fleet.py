@@ -120,7 +120,7 @@ class Fleet:
     def _pause(self, now: float, crashes: int) -> float:
         """Start none for a while, longer with each crash; for how long."""
         self._crashes = crashes
-        pause = min(LAST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(crashes - 1, MOST_DOUBLINGS))
+        pause = min(LAST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(crashes - 1, MOST_DOUBLINGS))
         self._not_before = now + pause
         return pause
 
