@@ -59,6 +59,17 @@ async def test_a_look_that_fails_and_one_whose_reader_has_left_harm_no_other(sta
     assert left.cancelled()
 
 
+async def test_no_round_trip_is_spent_on_readers_that_have_left(state: State) -> None:
+    counted: Any = Counted(state)
+    looks = Looks(counted)
+    left = [asyncio.create_task(looks.entries("stream", "-", 10)) for _ in range(2 * TOGETHER)]
+    await asyncio.sleep(0)  # all have asked
+    for one in left:
+        one.cancel()
+    assert await looks.entries("stream", "-", 10) == []
+    assert counted.round_trips == 1
+
+
 async def test_while_the_state_is_away_every_look_says_so_and_later_ones_find_it_again(redis_url: str) -> None:
     away = connect(f"redis://127.0.0.1:{free_port()}/0")
     looks = Looks(away)

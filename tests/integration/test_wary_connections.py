@@ -145,3 +145,20 @@ async def test_a_listener_finds_out_that_nobody_talks_to_it_any_more(
         with pytest.raises(StateConnectionError):
             await asyncio.wait_for(heard_nothing(messages), 3)
     await state.aclose()
+
+
+async def test_a_user_that_is_cancelled_while_another_leaves_a_demoted_server_keeps_no_connection(
+    redis_server: RedisServer,
+) -> None:
+    """Lost for good otherwise: the pool's permit comes back, the connection does not."""
+    pool: WaryPool = WaryPool.from_url(f"redis://127.0.0.1:{redis_server.port}/0", max_connections=2, timeout=1)
+    client = Redis.from_pool(pool)
+    demoted, other = await pool.get_connection(), await pool.get_connection()
+    demoted.mark_for_reconnect()
+    returns = [asyncio.create_task(pool.release(connection)) for connection in (demoted, other)]
+    await asyncio.sleep(0)
+    returns[1].cancel()
+    await asyncio.wait(returns)
+    assert await answers_of(client, 4) == [True] * 4
+    assert not pool._in_use_connections
+    await client.aclose()

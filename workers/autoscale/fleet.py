@@ -9,10 +9,12 @@ from workers.lanes.figures import Load
 
 FIRST_PAUSE_SECONDS = 1.0
 LAST_PAUSE_SECONDS = 60.0
+MOST_DOUBLINGS = 10
+"""Ten workers that crash at each start crash a thousand times in two hours, and 2.0 ** 1024 is no number."""
 LIVED_SECONDS = 60.0
 """A worker that has lived so long did not crash because of how it was started."""
 
-Change = Literal["start", "drain", "ended", "crashed"]
+Change = Literal["start", "drain", "ended", "crashed", "refused"]
 
 
 class Process(Protocol):
@@ -31,7 +33,7 @@ class Process(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What became of a worker, and why."""
+    """What became of a worker, and why. One that the host refused to start has no name."""
 
     change: Change
     worker: str
@@ -83,9 +85,7 @@ class Fleet:
             if one.draining:
                 self._tell("ended", one, f"exit code {one.process.code}")
                 continue
-            self._crashes = 1 if now - one.since >= LIVED_SECONDS else self._crashes + 1
-            pause = min(LAST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (self._crashes - 1))
-            self._not_before = now + pause
+            pause = self._pause(now, 1 if now - one.since >= LIVED_SECONDS else self._crashes + 1)
             self._tell("crashed", one, f"exit code {one.process.code}; another in {pause:g} s")
 
     def hold(self, decision: Decision, loads: Mapping[str, Load], now: float) -> None:
@@ -98,7 +98,12 @@ class Fleet:
         """
         self.reap(now)
         while len(self._working) < decision.workers and now >= self._not_before:
-            self._members.append(_Member(self.start(), now))
+            try:
+                self._members.append(_Member(self.start(), now))
+            except OSError as error:  # a limit of the host: those that work go on
+                pause = self._pause(now, self._crashes + 1)
+                self.on_change(Changed("refused", "", f"{error.strerror or error}; again in {pause:g} s"))
+                break
             self._tell("start", self._members[-1], decision.reason)
         for one in self._idlest(loads)[: max(0, len(self._working) - decision.workers)]:
             one.draining = True
@@ -111,6 +116,13 @@ class Fleet:
             one.draining = True
             one.process.ask_to_stop()
             self._tell("drain", one, reason)
+
+    def _pause(self, now: float, crashes: int) -> float:
+        """Start none for a while, longer with each crash; for how long."""
+        self._crashes = crashes
+        pause = min(LAST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(crashes - 1, MOST_DOUBLINGS))
+        self._not_before = now + pause
+        return pause
 
     def _idlest(self, loads: Mapping[str, Load]) -> list[_Member]:
         """Those that run least first, of the same the youngest; one that has not told is about to begin."""

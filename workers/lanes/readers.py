@@ -90,7 +90,11 @@ class Readers:
     async def beat(self) -> None:
         """Say that this gateway is alive; if that is news, tell of all readers again."""
         beat = script("beat")
-        known = await self._scripts.run([Call(beat, tag, [self._now(), self._name]) for tag in self._tags])
+        try:
+            known = await self._scripts.run([Call(beat, tag, [self._now(), self._name]) for tag in self._tags])
+        except BaseException:  # it may have been told that it was gone, and have not heard it; asked again, it is known
+            self._changed |= dict.fromkeys(self._open)
+            raise
         if not all(known):
             self._changed |= dict.fromkeys(self._open)
 

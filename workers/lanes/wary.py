@@ -109,8 +109,10 @@ class WaryPool(BlockingConnectionPool):
         return connection
 
     async def release(self, connection: Any) -> None:
-        """Give a connection back."""
+        """Give a connection back. Nothing in it waits: a cancellation that met it would leave the connection in use."""
         try:
+            if connection.should_reconnect():  # redis-py would wait for it to close, and whoever comes next for that
+                await connection.disconnect(nowait=True)
             await super().release(connection)
         finally:
             self._free.release()

@@ -52,7 +52,8 @@ class Looks:
 
     async def _run(self) -> None:
         while self._waiting:
-            asked, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
+            waiting = [one for one in self._waiting if not one[1].done()]  # the readers of others have left
+            asked, self._waiting = waiting[:TOGETHER], waiting[TOGETHER:]
             asking = pipeline_of(self._state)
             for add, _ in asked:
                 add(asking)

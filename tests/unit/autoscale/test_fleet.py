@@ -24,12 +24,15 @@ class Host:
     """A fleet, and what it did."""
 
     started: list[Started] = field(default_factory=list)
+    full: bool = False
     changes: list[Changed] = field(default_factory=list)
 
     def fleet(self) -> Fleet:
         return Fleet(self._start, lambda pid: f"host:{pid}", self.changes.append)
 
     def _start(self) -> Started:
+        if self.full:
+            raise BlockingIOError(11, "no more processes")
         self.started.append(Started(len(self.started)))
         return self.started[-1]
 
@@ -96,6 +99,30 @@ def test_a_worker_that_crashed_is_replaced_later_and_later() -> None:
     host.started[-1].code = -9
     fleet.reap(now + LIVED_SECONDS)
     assert host.changes[-1].reason == "exit code -9; another in 1 s"
+
+
+def test_workers_that_crash_for_days_end_no_supervisor() -> None:
+    host = Host()
+    fleet = host.fleet()
+    for minute in range(110):
+        fleet.hold(workers(10), {}, minute * LAST_PAUSE_SECONDS)
+        for one in host.started[-10:]:
+            one.code = 1
+        fleet.reap(minute * LAST_PAUSE_SECONDS)
+    assert host.changes[-1].reason == "exit code 1; another in 60 s"
+
+
+def test_a_host_that_refuses_a_process_leaves_those_that_work_and_is_asked_again_later() -> None:
+    host = Host()
+    fleet = host.fleet()
+    fleet.hold(workers(1), {}, 0.0)
+    host.full = True
+    fleet.hold(workers(3), {}, 1.0)
+    fleet.hold(workers(3), {}, 1.5)
+    assert host.changes[1:] == [Changed("refused", "", "no more processes; again in 1 s")]
+    host.full = False
+    fleet.hold(workers(3), {}, 2.0)
+    assert fleet.names == ["host:0", "host:1", "host:2"]
 
 
 def test_at_the_end_all_drain() -> None:

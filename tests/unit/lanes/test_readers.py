@@ -1,8 +1,9 @@
 """A turn whose last reader has been gone for the grace is stopped; whoever comes back in time saves it."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from schemas.events import Event
 from schemas.outcome import CancelReason, EventState
 from tests.builders import message_event
 from tests.lane_builders import FRAME, Deployment, done, event, parked
-from workers.lanes.readers import BEAT, GONE_AFTER, Abandoned, Readers
+from workers.lanes.readers import BEAT, GONE_AFTER, LIMIT, Abandoned, Readers
 from workers.lanes.records import Append, Wake
 
 GRACE = timedelta(seconds=30)
@@ -248,3 +249,59 @@ async def test_the_loop_tells_soon_and_a_last_time_when_it_ends(deployment: Depl
         loop.cancel()
     await asyncio.gather(loop, return_exceptions=True)
     assert await deployment.state.scard(key) == 0
+
+
+async def test_a_gateway_that_was_taken_for_gone_by_halves_tells_of_its_readers_again(stage: Stage) -> None:
+    """A round takes so many readers from it. One that beats before the next round has lost those all the same."""
+    items = [message(f"thr_{number}") for number in range(3 * LIMIT)]
+    shards = Counter(stage.deployment.keys.tag_of(item.lane) for item in items)
+    assert min(shards.values()) > LIMIT
+    await stage.deployment.accepted(*items)
+    with ExitStack() as reading:
+        for item in items:
+            reading.enter_context(stage.reads(item))
+        await stage.told()
+        stage.deployment.clock.turn(GONE_AFTER + MOMENT)
+        await stage.stop()
+        await stage.passes(2 * GRACE)
+        assert [one for one in items if (await stage.state_of(one))[0] is not EventState.QUEUED] == []
+
+
+async def test_a_gateway_that_did_not_hear_that_it_was_taken_for_gone_tells_of_its_readers(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = message()
+    lease = await stage.deployment.started(item)
+    run = stage.here._scripts.run
+
+    async def unheard(*arguments: Any) -> None:
+        await run(*arguments)
+        raise ConnectionError
+
+    with stage.reads(item):
+        await stage.told()
+        stage.deployment.clock.turn(GONE_AFTER + MOMENT)
+        await stage.stop()
+        with monkeypatch.context() as patched:
+            patched.setattr(stage.here._scripts, "run", unheard)
+            with pytest.raises(ConnectionError):
+                await stage.here.beat()
+        await stage.passes(2 * GRACE)
+        assert await stage.deployment.lanes.renew([lease]) == ["held"]
+
+
+async def test_a_message_is_read_as_long_as_another_of_its_burst_is(stage: Stage) -> None:
+    first, second = (message_event("thr_1", tenant="acme", debounce=50) for _ in range(2))
+    await stage.deployment.accepted(first, second)
+    with stage.reads(second):
+        with stage.reads(first):
+            await stage.told()
+        await stage.told()
+        await stage.passes(1.5 * GRACE)
+        assert await stage.state_of(first) == (EventState.QUEUED, None), "it is to be answered with the second one"
+    await stage.told()
+    await stage.passes(GRACE - MOMENT)
+    assert await stage.state_of(first) == (EventState.QUEUED, None), "its grace begins when the other's reader goes"
+    await stage.passes(MOMENT)
+    assert await stage.state_of(first) == (EventState.CANCELLED, "disconnected")
+    assert await stage.state_of(second) == (EventState.CANCELLED, "disconnected")

@@ -8,7 +8,8 @@
 --@include clock.lua
 --@include reading.lua
 local gateways = KEYS[1] .. 'gateways'
-local new = redis.call('ZADD', gateways, math.floor(now_us(ARGV[1]) / 1000), ARGV[2])
+local known = tonumber(redis.call('ZSCORE', gateways, ARGV[2]) or 0) > 0 -- 0: some of its readers are gone already
+redis.call('ZADD', gateways, math.floor(now_us(ARGV[1]) / 1000), ARGV[2])
 redis.call('PEXPIRE', gateways, KEPT_MS)
 redis.call('PEXPIRE', KEYS[1] .. 'readers:' .. ARGV[2], KEPT_MS)
-return 1 - new
+return known and 1 or 0

@@ -14,7 +14,19 @@ local function is_read(tag, what)
   return false
 end
 
--- Notes when the last reader of something has gone. What a follower of the thread has waited for is given its time anew.
+-- The events of a lane that are to be answered with one of this burst (false: none).
+local function burst_of(tag, lane, burst)
+  local ids = {}
+  for _, id in ipairs(burst and redis.call('LRANGE', tag .. 'lane:' .. lane, 0, -1) or {}) do
+    if redis.call('HGET', tag .. 'event:' .. id, 'burst') == burst then
+      ids[#ids + 1] = id
+    end
+  end
+  return ids
+end
+
+-- Notes when the last reader of something has gone. What a follower of the thread, or a reader of another message of its
+-- burst, has waited for is given its time anew.
 local function note_gone(tag, what, now_ms)
   local kind, name = string.sub(what, 1, 2), string.sub(what, 3)
   if is_read(tag, what) then
@@ -25,8 +37,11 @@ local function note_gone(tag, what, now_ms)
     end
     return
   end
-  local turn, ended = unpack(redis.call('HMGET', tag .. 'event:' .. name, 'turn', 'ended'))
+  local turn, ended, lane, burst = unpack(redis.call('HMGET', tag .. 'event:' .. name, 'turn', 'ended', 'lane', 'burst'))
   if turn == '1' and not ended then
+    for _, id in ipairs(burst_of(tag, lane, burst)) do
+      redis.call('ZADD', tag .. 'left', 'XX', now_ms, id)
+    end
     redis.call('ZADD', tag .. 'left', 'NX', now_ms, name)
     redis.call('PEXPIRE', tag .. 'left', KEPT_MS)
   end
