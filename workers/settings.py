@@ -137,7 +137,9 @@ class Settings(BaseSettings):
     max_waiting: Annotated[int, Field(ge=1)] = 200_000
     max_event_bytes: Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)] = MAX_EVENT_BYTES
     approval_ttl: Annotated[int, Field(ge=60, le=31_536_000)] = 604_800
-    disconnect_grace: Annotated[float, Field(ge=1, le=86_400)] | None = None
+    disconnect_grace: Annotated[
+        float | None, Field(ge=1, le=86_400), Accepts("seconds from 1 to 86400, or nothing")
+    ] = None
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
     turn_seconds: Annotated[float, Field(gt=0, le=86_400)] = 600.0
     shards: Annotated[int, Field(ge=1, le=1024)] = 8
