@@ -171,7 +171,7 @@ async def test_load_publishes_the_count_with_progress_on_stderr(redis_url: str, 
         assert await eventually(all_ran)
     assert finished.code == 0
     assert len(set(finished.lines)) == 700
-    assert "published 700/700, answered 700" in finished.err
+    assert "published 700/700, accepted 700" in finished.err
 
 
 @redis

@@ -89,6 +89,9 @@ async def test_a_dead_letter_is_redriven_once_its_cause_is_mended(deployment: De
     broken = deployment.worker("tests.model_worker")
     event = publish(deployment, "stumble")
     await comes_to(deployment, event, EventState.DEAD)
+    why = await run(deployment, "lanes", "show", event.event_id)
+    assert (why.code, f"{event.event_id} has ended: dead (" in why.err) == (1, True)
+    assert f"`chatkit-workers dead show {event.event_id}`" in why.err
     assert await asyncio.to_thread(broken.stop) == 0
     deployment.worker()  # with the scripted model, which does not stumble
     redriven = await run(deployment, *command_for("Redrive a dead letter", event))
@@ -106,7 +109,7 @@ async def test_a_worker_is_drained_by_sigterm_and_its_turn_goes_on_in_another(de
     [stats] = (await run(deployment, "stats", "--json")).records
     assert stats["workers"] == sorted([old, new])
     [lane] = (await run(deployment, *command_for("See why", event), "--json")).records
-    assert (lane["why"], lane["worker"]) == (f"runs in {old}", old)
+    assert (lane["why"], lane["worker"], lane["deaths"]) == (f"runs in {old}", old, 0)
     leaving.signal(signal.SIGTERM)
     assert await asyncio.to_thread(leaving.wait, 20) == 0
     [lane] = (await run(deployment, *command_for("See why", event), "--json")).records

@@ -215,6 +215,8 @@ async def _redrive(
                     await _wake(settings, wakes)
                     wakes = []
                 await asyncio.sleep(1 / rate if rate else 0)
+    if dry_run:
+        output.note(f"{len(meant) - left} would be redriven")
     await _wake(settings, wakes)
     return left
 

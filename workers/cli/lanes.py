@@ -9,6 +9,7 @@ import click
 from workers.cli.command import Command, CommandFailedError, CommandGroup, Output
 
 if TYPE_CHECKING:
+    from schemas.records import EventStatus
     from workers.lanes.connection import State
     from workers.lanes.standing import StandingLane
     from workers.settings import Settings
@@ -22,7 +23,13 @@ def command() -> None:
 
 
 @command.command("list", cls=Command)
-@click.option("--older", type=click.IntRange(0), default=60, show_default=True, help="Its oldest event's seconds.")
+@click.option(
+    "--older",
+    type=click.IntRange(0),
+    default=60,
+    show_default=True,
+    help="Seconds that its oldest event is there, at least.",
+)
 @click.option("--tenant", metavar="NAME", help="Of one tenant.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Lanes at most.")
 @click.pass_obj
@@ -71,8 +78,23 @@ async def _show(which: str, tenant: str) -> "Found":
         lane = status[0].lane if status else which if "/" in which else lane_of(tenant, which)
         found = await lanes.standing(lane)
         if found is None:
-            raise CommandFailedError(f"nothing waits or runs in {lane} (--tenant says whose thread it is)")
+            raise _nothing(which, lane, status[0] if status else None)
         return (await _with_why([found], state, settings))[0]
+
+
+def _nothing(which: str, lane: str, status: "EventStatus | None") -> CommandFailedError:
+    """Why there is nothing to show: of an event what became of it, of a thread where was looked."""
+    from workers.cli.events import unknown
+
+    if status is not None:
+        more = f"dead show {which}" if status.state == "dead" else f"events show {which}"
+        came_to = f"{status.state} ({status.reason})" if status.reason else status.state
+        return CommandFailedError(
+            f"{which} has ended: {came_to}; nothing else waits in {lane} (`chatkit-workers {more}`)"
+        )
+    if which.startswith("evt_"):
+        return unknown(which)
+    return CommandFailedError(f"nothing waits or runs in {lane} (--tenant says whose thread it is)")
 
 
 async def _with_why(lanes: "list[StandingLane]", state: "State", settings: "Settings") -> "list[Found]":
@@ -106,7 +128,8 @@ def _record(lane: "StandingLane", why: str) -> dict[str, Any]:
 
 
 def _line(lane: "StandingLane", why: str) -> str:
-    return f"{_age(lane):>7.0f} s  {lane.lane}  {lane.events} waiting  {lane.event_id}  {lane.state}: {why}"
+    events = f"{lane.events} event" + ("s" if lane.events != 1 else "")
+    return f"{_age(lane):>7.0f} s  {lane.lane}  {events}  {lane.event_id}  {lane.state}: {why}"
 
 
 def _age(lane: "StandingLane") -> float:

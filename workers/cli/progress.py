@@ -71,5 +71,5 @@ class LoadProgress:
 
     def _line(self) -> str:
         seconds = max(time.monotonic() - self._started, 1e-6)
-        counts = f"published {self._published}/{self._total}, answered {self._accepted}"
+        counts = f"published {self._published}/{self._total}, accepted {self._accepted}"
         return f"{counts}, {self._accepted / seconds:.0f} a second, {seconds:.1f} s"

@@ -92,7 +92,8 @@ def plot(found: Mapping[str, Course], target: Path) -> None:
     try:
         figure.savefig(target, dpi=110)
     except (OSError, ValueError) as error:
-        raise CommandFailedError(f"{target} cannot be written: {error}") from error
+        said = getattr(error, "strerror", None) or error  # its text says the path a second time
+        raise CommandFailedError(f"{target} cannot be written: {said}") from error
 
 
 def _cost(course: Course) -> list[float]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
     from workers.cli.look import Look
+    from workers.lanes.figures import Load
     from workers.limits.limiter import ModelStatus
 
 REFRESH_SECONDS = 1.0
@@ -87,8 +88,13 @@ def record_of(look: "Look") -> dict[str, object]:
         "paused": look.paused,
         "models": {one.model: brief(one) for one in look.models},
         "workers": look.workers,
-        "loads": {name: f"{load.running} of {load.limit}" for name, load in look.loads.items()},
+        "loads": {name: load_of(load) for name, load in look.loads.items()},
     }
+
+
+def load_of(load: "Load") -> str:
+    """How full a worker is; one that takes no more drains."""
+    return f"{load.running} of {load.limit}" if load.limit else f"{load.running}, drains"
 
 
 def brief(model: "ModelStatus") -> str:
@@ -105,12 +111,12 @@ def lines(figures: "Mapping[str, object]") -> list[str]:
         match value:
             case dict():
                 shown.append(name)
-                shown += [f"  {inner:<16}{count!s:>10}" for inner, count in value.items()] or ["  none"]
+                shown += [f"  {inner:<19} {count!s:>10}" for inner, count in value.items()] or ["  none"]
             case list():
-                shown.append(f"{name:<18}{len(value):>10}")
+                shown.append(f"{name:<22}{len(value):>10}")
                 shown += [f"  {item}" for item in value]
             case float():
-                shown.append(f"{name:<18}{value:>10.1f}")
+                shown.append(f"{name:<22}{value:>10.1f}")
             case _:
-                shown.append(f"{name:<18}{value!s:>10}")
+                shown.append(f"{name:<22}{value!s:>10}")
     return shown

@@ -75,13 +75,15 @@ def _trouble(look: Look) -> RenderableType:
 
 
 def _workers(look: Look) -> RenderableType:
-    table = Table(box=box.SIMPLE_HEAD, title=f"{len(look.workers)} workers", title_justify="left", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, title=f"workers: {len(look.workers)}", title_justify="left", pad_edge=False)
     for name in ("worker", "running", "of", ""):
         table.add_column(name, justify="right" if name in ("running", "of") else "left")
     for name in look.workers:
         load = look.loads.get(name)
         if load is None:  # it has just begun
             table.add_row(name, "", "", "")
+        elif not load.limit:
+            table.add_row(name, f"{load.running:,}", "", Text("drains", style="yellow"))
         else:
             table.add_row(name, f"{load.running:,}", f"{load.limit:,}", _bar(load.running / max(1, load.limit)))
     if not look.workers:

@@ -21,8 +21,9 @@ PAUSES: tuple[PauseKind, ...] = ("type", "tenant", "queue")
 class StandingLane:
     """A lane with work. All but `lane` and `events` is of its head; times from now are negative when they are past.
 
-    `reason` is of the last time that it waited; `worker` holds its lease; `alarm_in` is when the lane is looked at
-    again; `last_error` is the class and the cleaned message of the last attempt that failed.
+    `reason` is of the last time that it waited; `deaths` are the workers that ended in the middle of it; `worker` holds
+    its lease; `alarm_in` is when the lane is looked at again; `last_error` is the class and the cleaned message of the
+    last attempt that failed.
     """
 
     lane: str
@@ -93,6 +94,8 @@ def _standing(lane: str, reply: bytes) -> StandingLane | None:
     if not reply:
         return None
     found: dict[str, Any] = json.loads(reply)
+    lease_ends_in = _from_now(found.get("lease_in"))
+    runs = lease_ends_in is not None and lease_ends_in > timedelta(0)
     pauses = (Paused(kind, found[kind]) for kind in PAUSES if found[f"by_{kind}"])
     return StandingLane(
         lane=lane,
@@ -103,12 +106,12 @@ def _standing(lane: str, reply: bytes) -> StandingLane | None:
         state=EventState(found["state"]),
         reason=found.get("reason") or None,
         attempt=found["attempt"],
-        deaths=found["deaths"],
+        deaths=found["deaths"] - runs,  # a run is counted when it begins, and taken back when it is settled
         accepted_at=moment(found["accepted"]),
         started_at=moment(found["started"]) if "started" in found else None,
         due_in=_from_now(found.get("due_in")),
         worker=found.get("worker"),
-        lease_ends_in=_from_now(found.get("lease_in")),
+        lease_ends_in=lease_ends_in,
         alarm_in=_from_now(found.get("alarm_in")),
         last_error=json.loads(found["history"])[-1]["error"] if "history" in found else None,
         paused=tuple(pauses),

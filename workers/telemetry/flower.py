@@ -23,6 +23,9 @@ MAX_TASKS = 20_000
 NAMED = re.compile(r"(?:\w+\()?'(.*)'\)?")
 """A result as Celery has written it down, or an exception of ours with its class."""
 
+GIVEN_BACK = "CANCELLED"
+"""What Celery says of a task that a cold shutdown or a lost broker has stopped. A cancelled event is REVOKED."""
+
 AUTHENTICATION = ("basic_auth", "auth")
 """Flower's options that make it ask who is there."""
 
@@ -30,6 +33,8 @@ AUTHENTICATION = ("basic_auth", "auth")
 def format_task(task: Any) -> Any:
     """A copy of a task, as the pages show it: its lane as text, and its outcome whichever way it went."""
     task.kwargs = lane_shown(task.kwargs)
+    if task.state == GIVEN_BACK:  # the event waits for another worker, as after a release
+        task.state, task.exception = "RETRY", "given back: its worker stopped"
     task.result = outcome_shown(task.state, task.result, task.exception)
     return task
 

@@ -25,6 +25,12 @@ def test_value_default_and_source_are_told(capsys: pytest.CaptureFixture[str], m
     assert lines["CHATKIT_SHARDS"]["source"] == "default"
 
 
+def test_a_setting_that_is_an_object_is_shown_as_the_json_it_is_given_as(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["config"]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("CHATKIT_DOUBLE_TEXT ")]
+    assert line.split(maxsplit=2)[2] == '{"*": "enqueue"}'
+
+
 def test_secrets_are_masked_everywhere(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHATKIT_API_KEYS", "hunter2")
     monkeypatch.setenv("OPENAI_API_KEY", "hunter2")

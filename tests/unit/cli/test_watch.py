@@ -6,6 +6,7 @@ from rich.console import Console
 
 from schemas.outcome import EventState
 from workers.cli.look import Look
+from workers.cli.stats import lines, record_of
 from workers.cli.watch import view
 from workers.lanes.figures import Load
 from workers.lanes.records import Depth
@@ -57,6 +58,7 @@ def test_it_shows_depth_age_workers_limits_and_trouble() -> None:
         "oldest 1 h 2 min",
         "dead: bug 2",
         "paused: tenant:acme",
+        "workers: 2",
         "host:1 150 200 ███████████████░░░░░",
         "gpt-4.1 3 7 50% no limit 75% open, 12 s",
     ):
@@ -77,3 +79,14 @@ def test_it_fits_a_narrow_terminal() -> None:
 
 def test_a_deployment_without_workers_says_so() -> None:
     assert "none: nothing is worked on" in "\n".join(shown(look(workers=[], loads={})))
+
+
+def test_a_worker_that_takes_no_more_is_said_to_drain() -> None:
+    assert "host:1 3 drains" in shown(look(loads={"host:1": Load(3, 0)}))
+
+
+def test_the_figures_stand_in_columns_and_a_draining_worker_is_not_three_of_none() -> None:
+    figures = record_of(look(loads={"host:1": Load(3, 0), "host:2": Load(1, 5)}))
+    assert figures["loads"] == {"host:1": "3, drains", "host:2": "1 of 5"}
+    text = lines({"dead": {"attempts_exhausted": 2, "bug": 1}, "lanes": 9})
+    assert {len(line) for line in text if line != "dead"} == {32}

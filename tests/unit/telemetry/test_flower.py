@@ -1,8 +1,10 @@
 """What Flower's rows say."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from workers.telemetry.flower import address_of, asks_who_is_there, lane_shown, outcome_shown
+from workers.telemetry.flower import address_of, asks_who_is_there, format_task, lane_shown, outcome_shown
 
 
 @pytest.mark.parametrize(
@@ -29,6 +31,12 @@ def test_the_outcome_is_that_of_the_last_run() -> None:
     )
     assert outcome_shown("REVOKED", None, waits) == "cancelled"
     assert outcome_shown("STARTED", None, None) == ""
+
+
+def test_what_a_worker_gave_back_in_a_hurry_is_shown_as_released_not_as_cancelled() -> None:
+    task = SimpleNamespace(state="CANCELLED", kwargs="", result=None, exception=None)
+    shown = format_task(task)
+    assert (shown.state, shown.result) == ("RETRY", "given back: its worker stopped")
 
 
 @pytest.mark.parametrize(
