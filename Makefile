@@ -42,7 +42,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 # Tests mostly wait (for leases, restarts, processes), so more of them run at once than there are cores; a file stays
-# together. Those that promise something within seconds come after them, one to a core.
+# together. Those that promise something within seconds come after the others.
 test: check test-untimed test-timed
 
 .PHONY: test-untimed test-timed
@@ -50,7 +50,7 @@ test-untimed: $(STAMP)
 	$(BIN)/python -m pytest -m "not timed" --numprocesses 3 --dist loadfile
 
 test-timed: $(STAMP)
-	$(BIN)/python -m pytest -m timed --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m timed --numprocesses 3 --dist loadfile
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench

@@ -84,6 +84,7 @@ def deployment(redis_url: str, sqlite_url: str, provider: FakeProvider) -> Itera
         OPENAI_BASE_URL=provider.base_url,
         OPENAI_API_KEY="sk-of-no-value",
         CHATKIT_CONCURRENCY="4",
+        CHATKIT_SCALE_SPARE="1",  # of the four slots, two may be taken for long
         CHATKIT_SCALE_TARGET_AGE="2",
         CHATKIT_SCALE_IDLE="3",
         CHATKIT_DRAIN_SECONDS="0.2",  # shorter than a turn: whoever drains by it would cut one

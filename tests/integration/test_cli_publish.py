@@ -242,7 +242,7 @@ async def test_stats_count_what_waits(redis_url: str, prefix: str) -> None:
         text = await cli("stats", env=env)
     assert finished.records[0]["states"]["queued"] == 2
     assert finished.records[0]["lanes"] == 2
-    assert "queued                   2" in text.out
+    assert "queued                       2" in text.out
 
 
 @redis
