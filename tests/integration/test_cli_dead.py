@@ -79,5 +79,5 @@ async def test_redrive_keeps_to_its_rate_oldest_first_and_says_how_far_it_is(red
 
 async def test_a_dry_run_of_redrive_knows_which_letters_there_are(redis_url: str) -> None:
     dry = await run(redis_url, "redrive", "--dry-run", "evt_nothing")
-    assert (dry.code, dry.err) == (1, "error: 1 not redriven\n")
+    assert (dry.code, dry.err) == (1, "0 would be redriven\nerror: 1 not redriven\n")
     assert dry.out.startswith("evt_nothing gone: no such dead letter")

@@ -235,7 +235,12 @@ async def test_a_provider_that_is_down_costs_few_calls_and_no_event(
     publish(deployment, *waiting, following)
     async with deployment.lanes() as lanes:
         await comes_to(lanes, waiting[-1], EventState.WAITING_LIMIT, within=30)
-        assert (await run(deployment, "stats", "--json")).records[0]["models"]["gpt-4.1"].endswith("circuit open")
+
+        async def is_open() -> bool:
+            said = (await run(deployment, "stats", "--json")).records[0]
+            return str(said["models"]["gpt-4.1"]).endswith("circuit open")
+
+        await eventually(is_open)
         await asyncio.sleep(max(0.0, down_until - time.monotonic()))
         up = True
         for event in (*waiting, following):
