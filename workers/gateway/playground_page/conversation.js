@@ -86,7 +86,7 @@ export class Conversation {
   apply(id, frame) {
     switch (frame.type) {
       case "thread.item.added": case "thread.item.done": case "thread.item.replaced":
-        this.answered(id, frame.item.type);
+        if (!this.items.has(frame.item.id)) this.answered(id, frame.item.type); // else it is no news
         this.put(frame.item, frame.type === "thread.item.added");
         break;
       case "thread.item.updated": this.update(frame.item_id, frame.update); break;

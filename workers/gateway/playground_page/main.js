@@ -77,21 +77,22 @@ async function watch(mine) {
 }
 
 async function showStored(mine) {
+  const ends = await Promise.all(begun.in(mine.thread).map(endOf)); // first: what ends from here on is in the stream
   const stored = await load(mine.thread);
   if (mine.ending.signal.aborted) return;
   mine.conversation.show(stored);
   byId("title").textContent = nameFor(stored);
   arrange(stored.status);
   refreshList();
-  for (const id of begun.in(mine.thread)) await showEnd(mine, id);
+  for (const end of ends.filter((one) => one?.state)) mine.conversation.end(end);
 }
 
 /** What has ended before this stream began is in no frame of it. */
-async function showEnd(mine, id) {
+async function endOf(id) {
   const { state, reason, ended_at: ended } = await statusOf(id).catch(() => ({ ended_at: true })); // past its retention
-  if (!ended) return;
+  if (!ended) return null;
   begun.end(id);
-  if (state && !mine.ending.signal.aborted) mine.conversation.end({ id, state, reason });
+  return { id, state, reason };
 }
 
 /** What a frame says of the thread itself. */
