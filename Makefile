@@ -42,15 +42,16 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 # Tests mostly wait (for leases, restarts, processes), so more of them run at once than there are cores; a file stays
-# together. Those that promise something within seconds come after the others.
+# together. In the order of the folders, so that the many small ones of unit/ come last and fill what the long ones leave.
+# Those that promise something within seconds come after the others.
 test: check test-untimed test-timed
 
 .PHONY: test-untimed test-timed
 test-untimed: $(STAMP)
-	$(BIN)/python -m pytest -m "not timed" --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest -m "not timed" --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test-timed: $(STAMP)
-	$(BIN)/python -m pytest -m timed --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest -m timed --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench
