@@ -107,8 +107,7 @@ if head == id then
   end
 elseif head == first then
   if due > now_ms then
-    redis.call('ZADD', tag .. 'alarms', due, lane)
-    redis.call('ZADD', tag .. 'ready', due, lane)
+    arm(tag, lane, head, now_ms, terms.grace_ms)
   end
 elseif busy and redis.call('HGET', tag .. 'event:' .. head, 'state') ~= 'running' then
   -- a worker has to end it first, or it needs no turn

@@ -61,6 +61,5 @@ end
 if redis.call('LINDEX', waiting, 0) ~= id then
   return { 'redriven' }
 end
-redis.call('ZADD', tag .. 'alarms', now_ms + tonumber(ARGV[4]), lane)
-redis.call('ZADD', tag .. 'ready', now_ms, lane)
+arm(tag, lane, id, now_ms, tonumber(ARGV[4]))
 return { 'redriven', unpack(wake_of(tag, id)) }
