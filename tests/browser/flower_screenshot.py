@@ -73,8 +73,7 @@ def main(out: Path) -> None:
             with Deployment(
                 server.url,
                 f"sqlite+aiosqlite:///{folder}/chatkit.db",
-                OPENAI_BASE_URL=provider.base_url,
-                OPENAI_API_KEY="sk-of-no-value",
+                **provider.environment,
             ) as deployment:
                 flower = deployment.flower()
                 deployment.worker()

@@ -23,8 +23,7 @@ HIGHLIGHT = {"action_type": "highlight", "payload": {"target": "#stop"}, "wait_s
 
 @pytest.fixture
 def acting(redis_url: str, sqlite_url: str, provider: FakeProvider) -> Iterator[Deployment]:
-    settings = {"OPENAI_BASE_URL": provider.base_url, "OPENAI_API_KEY": "sk-of-no-value"}
-    with Deployment(redis_url, sqlite_url, **settings) as deployment:
+    with Deployment(redis_url, sqlite_url, **provider.environment) as deployment:
         deployment.worker()
         yield deployment
 

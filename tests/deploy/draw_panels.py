@@ -152,8 +152,7 @@ def main(path: Path) -> None:
             Deployment(
                 redis.next_database_url(),
                 f"sqlite+aiosqlite:///{folder / 'chatkit.db'}",
-                OPENAI_BASE_URL=provider.base_url,
-                OPENAI_API_KEY="sk-of-no-value",
+                **provider.environment,
                 CHATKIT_LIMITS='{"models": {"gpt-4.1": {"rpm": 200, "tpm": 200000, "concurrency": 4}}}',
             )
         )

@@ -24,8 +24,7 @@ pytestmark = pytest.mark.redis
 @pytest.fixture
 def deployment(redis_url: str, sqlite_url: str, provider: FakeProvider) -> Iterator[Deployment]:
     settings = {
-        "OPENAI_BASE_URL": provider.base_url,
-        "OPENAI_API_KEY": "sk-of-no-value",
+        **provider.environment,
         "CHATKIT_LOG_LEVEL": "DEBUG",
         "CHATKIT_BACKOFF_BASE": "0.1",
     }

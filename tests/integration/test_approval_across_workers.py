@@ -28,8 +28,7 @@ WITHIN = 90.0
 @pytest.fixture
 def deployment(redis_url: str, sqlite_url: str, provider: FakeProvider) -> Iterator[Deployment]:
     settings = {
-        "OPENAI_BASE_URL": provider.base_url,
-        "OPENAI_API_KEY": "sk-of-no-value",
+        **provider.environment,
         "CHATKIT_LEASE_TTL": "5",
         "SHOP_TOKEN": "Bearer s3cret-of-the-shop",
     }

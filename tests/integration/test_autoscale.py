@@ -81,8 +81,7 @@ def deployment(redis_url: str, sqlite_url: str, provider: FakeProvider) -> Itera
     with Deployment(
         redis_url,
         sqlite_url,
-        OPENAI_BASE_URL=provider.base_url,
-        OPENAI_API_KEY="sk-of-no-value",
+        **provider.environment,
         CHATKIT_CONCURRENCY="4",
         CHATKIT_SCALE_SPARE="1",  # of the four slots, two may be taken for long
         CHATKIT_SCALE_TARGET_AGE="2",

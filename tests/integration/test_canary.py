@@ -57,8 +57,7 @@ def deployment(
     with Deployment(
         redis_url,
         sqlite_url,
-        OPENAI_BASE_URL=provider.base_url,
-        OPENAI_API_KEY="sk-of-no-value",
+        **provider.environment,
         CHATKIT_BACKOFF_BASE="0.1",
         CHATKIT_MAX_ATTEMPTS="2",
         CHATKIT_LOG_LEVEL="DEBUG",
@@ -109,7 +108,7 @@ async def test_a_canary_is_found_in_no_log_metric_dead_letter_flower_page_messag
     await eventually(told, within=20)
     listening.cancel()
     places["the worker's log"] = worker.stderr
-    places["Sentry"] = b"\n".join(sentry.envelopes).decode(errors="replace")
+    places["Sentry"] = b"\n".join(sentry.bodies).decode(errors="replace")
     places["OpenTelemetry"] = b"\n".join(collector.bodies).decode(errors="replace")
     places["the broker"] = "\n".join(one for one in commands if not STATE_KEYS.search(one))
     captured = capfd.readouterr()

@@ -27,8 +27,7 @@ def deployment(redis_url: str, sqlite_url: str, provider: FakeProvider, sentry: 
     with Deployment(
         redis_url,
         sqlite_url,
-        OPENAI_BASE_URL=provider.base_url,
-        OPENAI_API_KEY="sk-of-no-value",
+        **provider.environment,
         SENTRY_DSN=sentry.dsn,
         CHATKIT_TASK_POLICIES='{"threads.create": {"max_attempts": 1}}',
         CHATKIT_FLOOD_LEAST="4",

@@ -35,8 +35,7 @@ def deployment(redis_url: str, sqlite_url: str, provider: FakeProvider) -> Itera
     with Deployment(
         redis_url,
         sqlite_url,
-        OPENAI_BASE_URL=provider.base_url,
-        OPENAI_API_KEY="sk-of-no-value",
+        **provider.environment,
         CHATKIT_BACKOFF_BASE="0.2",
     ) as deployment:
         yield deployment

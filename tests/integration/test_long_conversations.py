@@ -32,8 +32,7 @@ def provider() -> Iterator[FakeProvider]:
 @pytest.fixture
 def deployment(redis_url: str, sqlite_url: str, provider: FakeProvider) -> Iterator[Deployment]:
     settings = {
-        "OPENAI_BASE_URL": provider.base_url,
-        "OPENAI_API_KEY": "sk-of-no-value",
+        **provider.environment,
         "CHATKIT_CONTEXT_TOKENS": "1000",
         "CHATKIT_LIMITS": json.dumps({"models": {"*": {"rpm": 6000, "tpm": 10_000_000, "concurrency": 5}}}),
     }

@@ -33,8 +33,7 @@ def deployment(redis_url: str, sqlite_url: str, provider: FakeProvider) -> Itera
     with Deployment(
         redis_url,
         sqlite_url,
-        OPENAI_BASE_URL=provider.base_url,
-        OPENAI_API_KEY="sk-of-no-value",
+        **provider.environment,
         CHATKIT_BACKOFF_BASE="0.2",
         CHATKIT_MAX_ATTEMPTS="2",
         CHATKIT_CONCURRENCY="7",

@@ -37,8 +37,7 @@ def deployed(redis_url: str, sqlite_url: str, provider: FakeProvider, endpoint: 
     return Deployment(
         redis_url,
         sqlite_url,
-        OPENAI_BASE_URL=provider.base_url,
-        OPENAI_API_KEY="sk-of-no-value",
+        **provider.environment,
         CHATKIT_MAX_ATTEMPTS="2",
         CHATKIT_BACKOFF_BASE="0.1",
         CHATKIT_ENVIRONMENT="staging",

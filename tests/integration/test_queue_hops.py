@@ -72,8 +72,7 @@ class World:
 @asynccontextmanager
 async def world(redis_url: str, database_url: str, provider: FakeProvider, **settings: str) -> AsyncIterator[World]:
     given = {
-        "OPENAI_BASE_URL": provider.base_url,
-        "OPENAI_API_KEY": "sk-of-no-value",
+        **provider.environment,
         **settings,
     }
     broker = given.pop("broker_url", None)

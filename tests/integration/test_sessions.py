@@ -34,8 +34,7 @@ def provider() -> Iterator[FakeProvider]:
 
 @pytest.fixture
 def deployment(redis_url: str, sqlite_url: str, provider: FakeProvider) -> Iterator[Deployment]:
-    settings = {"OPENAI_BASE_URL": provider.base_url, "OPENAI_API_KEY": "sk-of-no-value"}
-    with Deployment(redis_url, sqlite_url, **settings) as deployment:
+    with Deployment(redis_url, sqlite_url, **provider.environment) as deployment:
         deployment.worker()
         yield deployment
 

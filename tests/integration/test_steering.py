@@ -21,9 +21,7 @@ pytestmark = pytest.mark.redis
 
 @pytest.fixture
 def deployment(redis_url: str, sqlite_url: str, provider: FakeProvider) -> Iterator[Deployment]:
-    with Deployment(
-        redis_url, sqlite_url, OPENAI_BASE_URL=provider.base_url, OPENAI_API_KEY="sk-of-no-value"
-    ) as deployment:
+    with Deployment(redis_url, sqlite_url, **provider.environment) as deployment:
         yield deployment
 
 

@@ -31,8 +31,7 @@ def deployment(
 ) -> Iterator[Deployment]:
     broker = request.getfixturevalue("rabbitmq_url") if request.param == "rabbitmq" else redis_url
     settings = {
-        "OPENAI_BASE_URL": provider.base_url,
-        "OPENAI_API_KEY": "sk-of-no-value",
+        **provider.environment,
         "CHATKIT_DRAIN_SECONDS": "0.2",
         "CHATKIT_LEASE_TTL": str(LEASE_SECONDS),
     }

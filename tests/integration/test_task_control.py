@@ -44,8 +44,7 @@ def deployment(
         redis_url,
         sqlite_url,
         broker_url=broker_url,
-        OPENAI_BASE_URL=provider.base_url,
-        OPENAI_API_KEY="sk-of-no-value",
+        **provider.environment,
         CHATKIT_BACKOFF_BASE="0.2",
         CHATKIT_MAX_ATTEMPTS="2",
     ) as deployment:

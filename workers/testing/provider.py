@@ -120,6 +120,11 @@ class FakeProvider:
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self._port}/v1"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment variables of a worker that asks it."""
+        return {"OPENAI_BASE_URL": self.base_url, "OPENAI_API_KEY": "sk-of-no-value"}
+
     def plan(self, *steps: Step) -> Self:
         """Answer the next calls with these, in order."""
         self._plan.extend(steps)
